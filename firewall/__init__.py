@@ -1,0 +1,1 @@
+"""What a policy means: groups, sections, rules and the verdict oracle. Pure."""

@@ -1,0 +1,1 @@
+"""Who has which address: blocks, subnets, pools, leases. Pure: no clock, no I/O; time is an argument."""

@@ -1,0 +1,1 @@
+"""Intent to flows, one concern a module. Pure."""

@@ -1,0 +1,115 @@
+"""The logical network as frozen values: what should be, with no idea of Kubernetes or OpenFlow.
+
+One :class:`Intent` holds everything. Its maps are never changed in place: :meth:`Intent.replace` returns a new one.
+References (port → switch → router, port → node) are resolved by the compiler; a reference to nothing is a
+:class:`Problem` there, never an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from ipam.address import Address, Interface, Prefix
+
+
+class Origin(NamedTuple):
+    """Who asked for something: a Kubernetes object, or a part of the fabric itself (kind ``Fabric``)."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str = ""
+    detail: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.kind} {where}" + (f" ({self.detail})" if self.detail else "")
+
+
+class Problem(NamedTuple):
+    """Something that could not be realised, and why: ``reason`` is machine-readable, ``message`` is for people."""
+
+    origin: Origin
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogicalSwitch:
+    """One L2 segment of a namespace. ``gateways`` are its router's interfaces on it, one per subnet and family."""
+
+    name: str  # "<namespace>/<index>"
+    vni: int  # 1 .. 2**24 - 1, unique in the fabric; also the switch's number in the pipeline
+    router: int  # number of the tier-1 router it hangs off
+    gateways: tuple[Interface, ...]
+    origin: Origin
+    snat: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Tier1:
+    """A tenant's router: one per namespace, or one for the cluster in a single-tier topology."""
+
+    number: int  # 1 .. 65535
+    name: str
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Tier0:
+    """The shared router above all tier-1 routers, with a transit segment that reaches every node."""
+
+    transit_vni: int
+    gateways: tuple[Interface, ...]  # its addresses on the transit segment
+    exit_node: str = ""  # the node that default-routed traffic leaves by; empty: no way out
+
+
+@dataclass(frozen=True, slots=True)
+class TransportNode:
+    """A host with our switch: its tunnel endpoint, and its own addresses as reached over the transit segment."""
+
+    name: str
+    tep: Address
+    addresses: tuple[Address, ...]
+    mac: int  # of its port on the transit segment
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class LogicalPort:
+    """Where a workload attaches. ``name`` is ``namespace/pod``."""
+
+    name: str
+    vni: int
+    mac: int
+    addresses: tuple[Address, ...]
+    node: str
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """Everything the logical network should be."""
+
+    tier0: Tier0
+    single_tier: bool = False
+    mtu: int = 1500  # of the underlay; pods get pod_mtu()
+    switches: Mapping[int, LogicalSwitch] = field(default_factory=dict)  # by VNI
+    routers: Mapping[int, Tier1] = field(default_factory=dict)  # by number
+    nodes: Mapping[str, TransportNode] = field(default_factory=dict)  # by name
+    ports: Mapping[str, LogicalPort] = field(default_factory=dict)  # by name
+    outside: tuple[Prefix, ...] = ()  # prefixes that are not pods' and are routed at tier-0
+
+    def replace(self, **changes: Any) -> Intent:
+        """A copy with the given fields replaced."""
+        return replace(self, **changes)
+
+
+def pod_mtu(underlay_mtu: int, tep_family: int) -> int:
+    """Largest IP packet a pod may send so that it fits the underlay after Geneve encapsulation.
+
+    Outer IP (20 or 40) + UDP 8 + Geneve 8 + one 8-byte option reserved for tracing + inner Ethernet 14 (RFC 8926).
+    """
+    return underlay_mtu - ((20 if tep_family == 4 else 40) + 8 + 8 + 8 + 14)
