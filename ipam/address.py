@@ -46,16 +46,14 @@ class Prefix(NamedTuple):
         """The highest address value inside."""
         return self.value | ((1 << (WIDTH[self.family] - self.length)) - 1)
 
+    def covers(self, other: Address | Prefix) -> bool:
+        """Whether an address, or the whole of another prefix, is inside."""
+        if isinstance(other, Prefix) and other.length < self.length:
+            return False
+        return other.family == self.family and self.value <= other.value <= self.last
+
     def __contains__(self, other: object) -> bool:
-        if isinstance(other, Address):
-            return other.family == self.family and self.value <= other.value <= self.last
-        if isinstance(other, Prefix):
-            return (
-                other.family == self.family
-                and self.length <= other.length
-                and (self.value <= other.value <= self.last)
-            )
-        return False
+        return isinstance(other, Address | Prefix) and self.covers(other)
 
     def overlaps(self, other: Prefix) -> bool:
         """Whether any address is in both."""
