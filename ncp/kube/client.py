@@ -6,7 +6,9 @@ Every call raises an :class:`ApiError` (see :mod:`ncp.kube.errors`) when the ser
 from __future__ import annotations
 
 import hashlib
+import logging
 import socket
+import ssl
 import time
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -43,6 +45,8 @@ __all__ = [
     "WatchStream",
 ]
 
+log = logging.getLogger(__name__)
+
 PAGE: Final = 500
 """Objects per page of a list."""
 CONNECT_TIMEOUT: Final = 5.0
@@ -74,6 +78,9 @@ class Kube:
         options: dict[str, Any] = {"maxsize": 16, "block": False, "socket_options": _SOCKET_OPTIONS}
         if access.tls is not None:
             options |= {"ssl_context": access.tls, "server_hostname": access.server_name}
+            if access.tls.verify_mode == ssl.CERT_NONE:
+                log.warning("%s: the API server's certificate is not verified, as asked", access.source)
+                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._pool = urllib3.ProxyManager(access.proxy, **options) if access.proxy else urllib3.PoolManager(**options)
 
     @staticmethod
