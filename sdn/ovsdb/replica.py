@@ -1,0 +1,175 @@
+"""The in-memory replica of a switch's database, and what of it concerns us as immutable values.
+
+The replica belongs to the connection's thread. Every other thread reads :attr:`Replica.ports`, a mapping that is
+replaced, never changed, and is told of changes through the listener.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Protocol
+
+from ovs.db import idl
+from ovsdbapp.backend.ovs_idl.connection import OvsdbIdl
+
+from sdn.ovsdb.rows import ActualRows, Attachment, BridgeRow, InterfaceRow, port_of
+
+COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Open_vSwitch": ("bridges", "ovs_version", "next_cfg", "cur_cfg"),
+    "Bridge": ("name", "ports", "datapath_type", "fail_mode", "protocols", "external_ids", "flow_tables"),
+    "Port": ("name", "interfaces", "external_ids"),
+    "Interface": (
+        *("name", "type", "ofport", "ofport_request", "options", "mac", "mtu_request", "external_ids", "error"),
+    ),
+    "Flow_Table": ("name",),
+}
+"""What is replicated. Counters are not: they change every few seconds and nobody here reads them."""
+
+RECONNECT_MSEC: Final = 1000  # the least and the most; the library's default climbs to 8 s
+
+
+class Listener(Protocol):
+    """Who is told what the replica saw. Called on the connection's thread: must not block or commit."""
+
+    def connection_changed(self, connected: bool) -> None:
+        """The replica became complete, or the server went away."""
+
+    def port_changed(self, name: str, old: Attachment | None, new: Attachment | None) -> None:
+        """One of our interfaces appeared, changed or went."""
+
+    def bridge_changed(self, name: str) -> None:
+        """One of our bridges appeared, changed in a column we set, or went."""
+
+    def updated(self) -> None:
+        """Something was received; called after the calls above."""
+
+
+class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
+    """The replica of one ``db.sock``, and its view as values."""
+
+    def __init__(self, remote: str, schema: Mapping[str, Any], cluster: str, listener: Listener) -> None:
+        helper = idl.SchemaHelper(None, schema)
+        for table, columns in COLUMNS.items():
+            helper.register_columns(table, list(columns))
+        super().__init__(remote, helper, leader_only=False)
+        self._session.reconnect.set_backoff(RECONNECT_MSEC, RECONNECT_MSEC)
+        self._cluster = cluster
+        self._listener = listener
+        self._connected = False
+        self._dirty: dict[str, bool] = {}  # interface name → still there
+        self._rows: dict[str, Any] = {}
+        self._bridges: dict[str, BridgeRow] = {}
+        self._bridges_dirty = False
+        self.ports: Mapping[str, Attachment] = MappingProxyType({})
+
+    def notify(self, event: str, row: Any, updates: Any = None) -> None:
+        """Called by the library for every row that changed, while it applies an update."""
+        if row._table.name == "Interface":
+            self._note(event, row)
+        elif row._table.name in ("Bridge", "Flow_Table"):
+            self._bridges_dirty = True
+
+    def run(self) -> bool:
+        """Take in what the server sent, then tell the listener what changed."""
+        changed = bool(super().run())
+        connected = bool(self._session.is_connected()) and self.state == self.IDL_S_MONITORING
+        if connected and not self._connected:
+            self._rescan()
+        if connected and (self._dirty or self._bridges_dirty):
+            self._publish()
+        if connected != self._connected:
+            self._connected = connected
+            self._listener.connection_changed(connected)
+        if changed:
+            self._listener.updated()
+        return changed
+
+    def actual(self) -> ActualRows:
+        """Bridges and interfaces as values. Only on the connection's thread, or inside a command."""
+        bridges = {row.name: bridge_row(row) for row in self.tables["Bridge"].rows.values()}
+        bridge_of = {
+            interface.name: bridge.name
+            for bridge in self.tables["Bridge"].rows.values()
+            for port in bridge.ports
+            for interface in port.interfaces
+        }
+        interfaces = {row.name: interface_row(row) for row in self.tables["Interface"].rows.values()}
+        return ActualRows(bridges, interfaces, bridge_of)
+
+    @property
+    def root(self) -> Any:
+        """The one row of Open_vSwitch, None while the database is empty."""
+        return next(iter(self.tables["Open_vSwitch"].rows.values()), None)
+
+    def _note(self, event: str, row: Any) -> None:
+        # One update may delete a row and create another of the same name, in any order: the living one counts.
+        name = row.name
+        if event != idl.ROW_DELETE:
+            self._rows[name] = row
+            self._dirty[name] = True
+        elif self._rows.get(name) is row:
+            del self._rows[name]
+            self._dirty[name] = False
+
+    def _rescan(self) -> None:
+        # After a reconnect rows may have gone without a notification.
+        self._rows = {row.name: row for row in self.tables["Interface"].rows.values()}
+        self._dirty = {name: name in self._rows for name in {*self._rows, *self.ports}}
+        self._bridges_dirty = True
+
+    def _publish(self) -> None:
+        dirty, self._dirty = self._dirty, {}
+        ports, told = dict(self.ports), []
+        for name, there in dirty.items():
+            old, new = ports.get(name), self._read(name) if there else None
+            if old == new:
+                continue
+            if new is None:
+                del ports[name]
+            else:
+                ports[name] = new
+            told.append((name, old, new))
+        self.ports = MappingProxyType(ports)
+        for name, old, new in told:
+            self._listener.port_changed(name, old, new)
+        if self._bridges_dirty:
+            self._publish_bridges()
+
+    def _publish_bridges(self) -> None:
+        self._bridges_dirty = False
+        rows = (bridge_row(row) for row in self.tables["Bridge"].rows.values())
+        before, self._bridges = self._bridges, {row.name: row for row in rows}
+        for name in before.keys() | self._bridges.keys():
+            if before.get(name) != self._bridges.get(name):
+                self._listener.bridge_changed(name)
+
+    def _read(self, name: str) -> Attachment | None:
+        row = self._rows[name]
+        ofport = row.ofport[0] if row.ofport else 0
+        return port_of(name, row.external_ids, ofport, row.error[0] if row.error else "", self._cluster)
+
+
+def bridge_row(row: Any) -> BridgeRow:
+    """A Bridge row as a value."""
+    return BridgeRow(
+        name=row.name,
+        datapath_type=row.datapath_type,
+        fail_mode=row.fail_mode[0] if row.fail_mode else "",
+        protocols=frozenset(row.protocols),
+        external_ids=dict(row.external_ids),
+        tables={number: table.name[0] if table.name else "" for number, table in row.flow_tables.items()},
+    )
+
+
+def interface_row(row: Any) -> InterfaceRow:
+    """An Interface row as a value."""
+    return InterfaceRow(
+        name=row.name,
+        type=row.type,
+        ofport_request=row.ofport_request[0] if row.ofport_request else None,
+        options=dict(row.options),
+        mac=row.mac[0].lower() if row.mac else None,
+        mtu_request=row.mtu_request[0] if row.mtu_request else None,
+        external_ids=dict(row.external_ids),
+    )
