@@ -23,6 +23,10 @@ class Origin(NamedTuple):
     uid: str = ""
     detail: str = ""
 
+    def about(self, detail: str) -> Origin:
+        """The same origin, with what this part of its realisation is for."""
+        return Origin(self.kind, self.namespace, self.name, self.uid, detail)
+
     def __str__(self) -> str:
         where = f"{self.namespace}/{self.name}" if self.namespace else self.name
         return f"{self.kind} {where}" + (f" ({self.detail})" if self.detail else "")

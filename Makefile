@@ -1,0 +1,53 @@
+# make demo    a three-node network on this host, an application on it, and the proof that it is connected
+# make test    everything, on a fresh machine
+# make check   format, lint, types, import rules, docs in step
+# make bench   the figures in docs/performance.md
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test test-fast test-kube kube-apiserver check docs bench format system clean
+
+demo: $(STAMP) system
+	$(BIN)/python -m labs.demo
+
+test: $(STAMP) system
+	$(BIN)/python -m pytest -q
+
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -q -m "not switch and not lab and not kube"
+
+test-kube: $(STAMP) system kube-apiserver
+	$(BIN)/python -m pytest -q -m kube --kube-required tests/contract tests/lab
+
+kube-apiserver: $(STAMP)
+	labs/build_kube_apiserver.sh
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m docs.generate --check
+
+docs: $(STAMP)
+	$(BIN)/python -m docs.generate
+
+bench: $(STAMP) system
+	$(BIN)/python -m benchmarks
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+system:
+	@labs/install_system.sh
+
+$(STAMP): requirements.lock pyproject.toml
+	@labs/install_python.sh $(PYTHON) $(VENV)
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

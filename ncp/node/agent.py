@@ -1,0 +1,242 @@
+"""One node's agent: its parts, and what flows between them.
+
+```
+reflectors (pods, namespaces, nodes) ─► loop ─► switch (OpenFlow)
+ovsdb (attached ports)               ─► loop
+CNI server ─► plumbing, ovsdb, loop        node.sock ◄─ views of the loop
+```
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ipam.address import Address
+from ncp.cni.server import CniServer
+from ncp.kube.client import Kube
+from ncp.kube.reflector import Json, Key, Reflector
+from ncp.kube.resources import NAMESPACES, NODES, PODS, Resource
+from ncp.node import packetin, views
+from ncp.node.api import NodeApi
+from ncp.node.loop import Loop, Outcome
+from ncp.node.metrics import NodeMetrics
+from ncp.node.network import PodNetwork
+from ncp.node.status import ProblemReporter
+from ncp.plumbing.node import NodePlumbing
+from ncp.plumbing.pods import PodPlumbing
+from ncp.settings import Settings
+from ncp.translate.fabric import fabric_of, pod_blocks
+from ncp.translate.objects import format_mac, node_mac
+from sdn.model import TransportNode, pod_mtu
+from sdn.openflow.pack import owner_of
+from sdn.openflow.session import PacketIn, Switch
+from sdn.ovsdb.client import Ovsdb
+from sdn.ovsdb.rows import node_rows
+from sdn.pipeline.tables import GATEWAY_MAC, PIPELINE
+
+log = logging.getLogger(__name__)
+
+KINDS: tuple[tuple[str, Resource], ...] = (("Node", NODES), ("Namespace", NAMESPACES), ("Pod", PODS))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an agent works: its node, the switch's run directory, its sockets, and the namespace of its devices."""
+
+    node: str
+    rundir: Path
+    cni_socket: Path
+    api_socket: Path
+    netns: str = ""
+
+
+class NodeAgent:
+    """Realises the intent on one node until stopped."""
+
+    def __init__(self, settings: Settings, kube: Kube, place: Place) -> None:
+        self.settings = settings
+        self.place = place
+        self.cluster = settings.coe.cluster
+        self.bridge = settings.nsx_node_agent.ovs_bridge
+        self.metrics = NodeMetrics(place.node)
+        self._owner = owner_of(self.cluster)
+        self._reporter = ProblemReporter(kube, place.node)
+        self.switch = Switch(
+            place.rundir,
+            self.bridge,
+            owner=self._owner,
+            on_connected=lambda switch: self._switch_connected(),
+            on_disconnected=lambda switch, why: log.warning("switch %s: %s", place.node, why),
+            on_packet_in=self._packet_in,
+        )
+        self.loop = Loop(
+            place.node,
+            self._owner,
+            fabric_of(settings),
+            self.switch,
+            audit_interval=settings.ncp.audit_interval,
+            on_outcome=self._told,
+            on_problems=self._reporter.report,
+        )
+        self.ovsdb = Ovsdb(
+            place.rundir / "db.sock",
+            self.cluster,
+            bridge=self.bridge,
+            on_change=lambda name, old, new: self._attachments_changed(),
+            on_bridge=lambda name: self._wake.set(),
+            on_connected=lambda: self._wake.set(),
+        )
+        self.network = PodNetwork(self.loop, self.cluster)
+        self._node_plumbing = NodePlumbing(place.netns)
+        self.cni = CniServer(
+            place.cni_socket, self.network, ovsdb=self.ovsdb, plumbing=PodPlumbing(place.netns)
+        )
+        self.api = NodeApi(place.api_socket, views.paths(self))
+        self.reflectors = {kind: Reflector(kube, res, self._on_change(kind)) for kind, res in KINDS}
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._rows_ensured = False
+        self._node_ports: tuple[object, ...] | None = None
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set. Flows and rows stay: only the agent goes."""
+        self.loop.start()
+        self.ovsdb.start()
+        self.switch.start()
+        self._reporter.start()
+        for kind, reflector in self.reflectors.items():
+            reflector.start()
+            threading.Thread(target=self._await_sync, args=(kind, reflector), daemon=True).start()
+        self.api.start()
+        self.cni.start()
+        log.info("node agent of %s in cluster %s", self.place.node, self.cluster)
+        try:
+            while not stop.is_set():
+                self._keep_node()
+                self._wake.wait(5.0)
+                self._wake.clear()
+        finally:
+            self.stop()
+
+    def wake(self) -> None:
+        """Look at the node's own rows and routes again."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End every thread."""
+        self._stopping.set()
+        self.cni.stop()
+        self.api.stop()
+        for reflector in self.reflectors.values():
+            reflector.stop()
+        self.loop.stop()
+        self.switch.stop()
+        self.ovsdb.stop()
+        self._reporter.stop()
+
+    def _await_sync(self, kind: str, reflector: Reflector) -> None:
+        reflector.synced.wait()
+        self.loop.synced(kind)
+        self._wake.set()
+
+    # -- what comes in ----------------------------------------------------------------------------------------------
+
+    def _on_change(self, kind: str) -> Callable[[Key, Json | None, Json | None], None]:
+        def changed(key: Key, old: Json | None, new: Json | None) -> None:
+            self.loop.changed(kind, key, new)
+            if kind == "Pod":
+                self.network.pod_changed(key, new)
+            elif kind == "Node" and key[1] == self.place.node:
+                self._wake.set()
+
+        return changed
+
+    def _switch_connected(self) -> None:
+        self.switch.set_controller_rate(self.settings.ncp.controller_rate)
+        self.loop.connected()
+
+    def _attachments_changed(self) -> None:
+        found = self.ovsdb.attachments()
+        self.loop.attached({name: each.ofport for name, each in found.items() if each.ofport > 0})
+
+    def _packet_in(self, switch: Switch, packet: PacketIn) -> None:
+        intent = self.loop.translation.intent
+        here = intent.nodes.get(self.place.node)
+        if here is not None:
+            packetin.answer(switch, packet, intent, pod_mtu(intent.mtu, here.tep.family))
+            self.metrics.packet_in(packet.userdata)
+
+    def _told(self, outcome: Outcome) -> None:
+        self.metrics.outcome(outcome)
+        log.debug("%s: +%d -%d flows in %.1f ms", outcome.reason, outcome.added, outcome.deleted, outcome.seconds * 1e3)
+
+    # -- the node's own rows and routes -----------------------------------------------------------------------------
+
+    def _keep_node(self) -> None:
+        """Make the bridge, tunnel and node port so, and the node's routes into the overlay. Repeats until it works."""
+        here = self._here()
+        if here is None or not self.ovsdb.connected:
+            return
+        mtu = pod_mtu(self.settings.nsx_node_agent.mtu, here.tep.family)
+        tables = {number: table.name for number, table in enumerate(PIPELINE.tables)}
+        try:
+            rows = node_rows(
+                self.cluster, node_mac=format_mac(node_mac(here.name)), mtu=mtu, tables=tables, bridge=self.bridge
+            )
+            self.ovsdb.ensure_node(rows)
+            self._attachments_changed()
+            self._node_plumbing.ensure(
+                prefixes=pod_blocks(self.settings),
+                gateways=tuple(interface.address for interface in fabric_of(self.settings).transit),
+                gateway_mac=GATEWAY_MAC,
+                sources=_one_per_family(here.addresses),
+                mac=node_mac(here.name),
+                mtu=mtu,
+            )
+        except Exception as error:
+            log.warning("node %s: its bridge or routes are not as they should be: %s; trying again", here.name, error)
+            self.metrics.node_error(str(error))
+        else:
+            self.metrics.node_error("")
+
+    def _here(self) -> TransportNode | None:
+        """This node as the API server has it, from the reflector (the loop's intent may still wait for other kinds)."""
+        from ncp.translate.objects import transport_node
+
+        obj: Any = self.reflectors["Node"].store.get(("", self.place.node))
+        return transport_node(obj)[0] if obj is not None else None
+
+    # -- health -----------------------------------------------------------------------------------------------------
+
+    def checks(self) -> dict[str, Callable[[], str | None]]:
+        """Health checks by name: None when well, else the reason."""
+        return {
+            "switch": lambda: None if self.switch.connected else "no OpenFlow session with the switch",
+            "ovsdb": lambda: None if self.ovsdb.connected else "no connection to ovsdb-server",
+            "api": self._api_check,
+            "in-step": lambda: None if self.loop.ready.is_set() else "the switch has not been programmed yet",
+        }
+
+    def _api_check(self) -> str | None:
+        stale = [kind for kind, reflector in self.reflectors.items() if not reflector.healthy()]
+        return f"the API server has not been heard of for a while ({', '.join(stale)})" if stale else None
+
+
+def _one_per_family(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
+    found: dict[int, Address] = {}
+    for address in addresses:
+        found.setdefault(address.family, address)
+    return tuple(found.values())
+
+
+def uptime(since: float) -> float:
+    """Seconds since ``since`` (time.monotonic)."""
+    return time.monotonic() - since

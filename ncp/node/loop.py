@@ -1,0 +1,319 @@
+"""The one thread that owns a node's translation and program, and keeps its switch in step with them.
+
+Inputs only say "look again" and may come from any thread: a Kubernetes object changed, the attached ports changed, the
+switch came or went. The thread takes everything that has gathered, recomputes what it touches, sends one atomic bundle
+and tells those who wait. Nothing is sent before the first full list of every kind and the attached ports are known, so a
+restart changes nothing on a switch that is already right.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ncp.node.audit import Drift, compare
+from ncp.translate.intent import Fabric, Key, Translation, apply_all, start
+from ncp.translate.objects import Object
+from sdn.compile.pieces import Attachments, Delta
+from sdn.model import Problem
+from sdn.openflow.session import BundleRefused, Switch, SwitchGone, SwitchTimeout
+from sdn.program import Changes, Program, against, build, empty, update
+
+log = logging.getLogger(__name__)
+
+KINDS = frozenset({"Namespace", "Node", "Pod"})
+RETRY = 1.0
+"""Seconds before a change that a switch did not acknowledge is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One exchange with the switch, for metrics and logs."""
+
+    reason: str  # "change", "connect" or "audit"
+    added: int
+    deleted: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Inbox:
+    """What has gathered since the thread last looked. Guarded by the loop's condition."""
+
+    objects: dict[tuple[str, Key], Object | None] = field(default_factory=dict)
+    synced: set[str] = field(default_factory=set)
+    attachments: dict[str, int] | None = None
+    withdraw: set[str] = field(default_factory=set)
+    resync: bool = False
+    audit: bool = False
+    stop: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.objects or self.synced or self.attachments is not None or self.withdraw or self.resync
+            or self.audit or self.stop
+        )  # fmt: skip
+
+
+class Loop:
+    """Keeps one switch in step with the cluster."""
+
+    def __init__(
+        self,
+        node: str,
+        owner: int,
+        fabric: Fabric,
+        switch: Switch,
+        *,
+        audit_interval: float = 20.0,
+        on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+        on_problems: Callable[[list[Problem]], None] = lambda problems: None,
+    ) -> None:
+        self.node = node
+        self.translation: Translation = start(fabric)
+        self.program: Program = empty(node, owner)
+        self.drift: list[Drift] = []
+        self.last_audit = 0.0
+        self.ready = threading.Event()  # the switch holds the program for the first time
+        self._switch = switch
+        self._audit_interval = audit_interval
+        self._on_outcome = on_outcome
+        self._on_problems = on_problems
+        self._condition = threading.Condition()
+        self._inbox = _Inbox()
+        self._waiting_for = set(KINDS)
+        self._attachments: Attachments | None = None
+        self._withdrawn: dict[str, int] = {}
+        self._built = False
+        self._caught_up = False  # the switch holds the program but for what is in the inbox
+        self._in_step = False  # ... and the inbox is empty
+        self._refused: dict[bytes, tuple[int, Problem]] = {}
+        self._realised: Attachments = {}
+        self._checked: Program | None = None
+        self._reported: list[Problem] | None = None
+        self._thread = threading.Thread(target=self._run, name=f"loop-{node}", daemon=True)
+
+    # -- inputs, from any thread ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the exchange that is under way."""
+        with self._condition:
+            self._inbox.stop = True
+            self._condition.notify_all()
+        self._thread.join(timeout=15)
+
+    def changed(self, kind: str, key: Key, obj: Object | None) -> None:
+        """A Kubernetes object is now ``obj`` (None: gone)."""
+        self._put(lambda inbox: inbox.objects.__setitem__((kind, key), obj))
+
+    def synced(self, kind: str) -> None:
+        """Every object of a kind that existed at start has been given to :meth:`changed`."""
+        self._put(lambda inbox: inbox.synced.add(kind))
+
+    def attached(self, attachments: Mapping[str, int]) -> None:
+        """The ports attached to the switch are now these: logical port name → OpenFlow port."""
+        self._put(lambda inbox: setattr(inbox, "attachments", dict(attachments)))
+
+    def connected(self) -> None:
+        """The switch is there, with whatever flows it has."""
+        self._put(lambda inbox: setattr(inbox, "resync", True))
+
+    def audit(self) -> None:
+        """Compare with the switch now instead of at the next interval."""
+        self._put(lambda inbox: setattr(inbox, "audit", True))
+
+    def _put(self, change: Callable[[_Inbox], object]) -> None:
+        with self._condition:
+            change(self._inbox)
+            self._condition.notify_all()
+
+    # -- waiting, from any thread -----------------------------------------------------------------------------------
+
+    def realised(self, name: str, ofport: int) -> bool:
+        """Whether the switch has acknowledged the flows of a port attached there."""
+        piece = ("port", name)
+        return self._in_step and self._realised.get(name) == ofport and piece in self.program.pieces
+
+    def wait_realised(self, name: str, ofport: int, deadline: float) -> bool:
+        """Wait until :meth:`realised` or ``deadline`` (time.monotonic)."""
+        return self._wait(lambda: self.realised(name, ofport), deadline)
+
+    def withdraw(self, name: str, deadline: float) -> bool:
+        """Take a local port's flows from the switch although it is still attached; wait for the acknowledgement."""
+        self._put(lambda inbox: inbox.withdraw.add(name))
+        return self._wait(lambda: self._in_step and name not in self._realised, deadline)
+
+    def wait_idle(self, deadline: float) -> bool:
+        """Wait until everything given so far is on the switch."""
+        return self._wait(lambda: self._in_step and not self._inbox, deadline)
+
+    def _wait(self, condition: Callable[[], bool], deadline: float) -> bool:
+        with self._condition:
+            while not condition():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._condition.wait(left)
+            return True
+
+    def problems(self) -> list[Problem]:
+        """Everything that could not be translated, compiled or installed."""
+        refused = [problem for _, problem in self._refused.values()]
+        return [*self.translation.all_problems(), *self.program.all_problems(), *refused]
+
+    @property
+    def is_in_step(self) -> bool:
+        """Whether the switch has acknowledged the whole program."""
+        return self._in_step
+
+    # -- the thread -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        next_audit = time.monotonic() + self._audit_interval
+        retry_at: float | None = None
+        while True:
+            with self._condition:
+                wake = min(next_audit, retry_at) if retry_at is not None else next_audit
+                while not self._inbox and (left := wake - time.monotonic()) > 0:
+                    self._condition.wait(left)
+                inbox, self._inbox = self._inbox, _Inbox()
+                if inbox:
+                    self._in_step = False
+            if inbox.stop:
+                return
+            now = time.monotonic()
+            due = inbox.audit or now >= next_audit
+            if due:
+                next_audit = now + self._audit_interval
+            resync = inbox.resync or (retry_at is not None and now >= retry_at)
+            retry_at = self._step(inbox, resync=resync, audit=due)
+            with self._condition:
+                self._condition.notify_all()
+
+    def _step(self, inbox: _Inbox, *, resync: bool, audit: bool) -> float | None:
+        changes = self._recompute(inbox)
+        if not self._built or not self._switch.connected:
+            self._caught_up = False
+            return None
+        try:
+            if resync or not self._caught_up:
+                self._bring_in_step("connect")
+            else:
+                self._send(changes, "change")
+            if audit and self._caught_up:
+                self._audit()
+        except (SwitchGone, SwitchTimeout) as error:
+            log.warning("node %s: the switch did not take a change (%s); comparing again when it answers", self.node, error)
+            self._caught_up = False
+            return time.monotonic() + RETRY
+        self._tell_problems()
+        return None
+
+    def _recompute(self, inbox: _Inbox) -> Changes:
+        """Bring translation and program up to date; the difference is empty until the program is first built."""
+        self.translation, delta = apply_all(
+            self.translation, ((kind, key, obj) for (kind, key), obj in inbox.objects.items())
+        )
+        self._waiting_for -= inbox.synced
+        delta |= Delta(ports=self._take_attachments(inbox))
+        if self._attachments is None or self._waiting_for:
+            return Changes()
+        if not self._built:
+            self.program = build(self.translation.intent, self.node, self.program.owner, self._attachments)
+            self._built = True
+            return Changes()
+        if not delta:
+            return Changes()
+        self.program, changes = update(self.program, self.translation.intent, self._attachments, delta)
+        return changes
+
+    def _take_attachments(self, inbox: _Inbox) -> frozenset[str]:
+        """Adopt what is attached, less what was withdrawn; names whose attachment is now another."""
+        if inbox.attachments is None and not inbox.withdraw:
+            return frozenset()
+        before = self._attachments or {}
+        seen = inbox.attachments if inbox.attachments is not None else {**before, **self._withdrawn}
+        for name in inbox.withdraw:
+            if name in seen:
+                self._withdrawn[name] = seen[name]
+        self._withdrawn = {name: port for name, port in self._withdrawn.items() if seen.get(name) == port}
+        if inbox.attachments is None and self._attachments is None:
+            return frozenset()
+        self._attachments = {name: port for name, port in seen.items() if name not in self._withdrawn}
+        names = before.keys() | self._attachments.keys()
+        return frozenset(name for name in names if before.get(name) != self._attachments.get(name))
+
+    def _bring_in_step(self, reason: str) -> None:
+        self._refused = {}
+        installed = {flow.key: flow.cookie for flow in self._switch.flows()}
+        self._send(against(self.program, installed), reason)
+        self._caught_up = True
+        self.ready.set()
+
+    def _send(self, changes: Changes, reason: str) -> None:
+        started = time.monotonic()
+        changes = self._without_refused(changes)
+        while changes:
+            try:
+                self._switch.apply(changes)
+                break
+            except BundleRefused as refusal:
+                keys = self._refuse(refusal)
+                if not keys:
+                    raise SwitchGone(str(refusal)) from refusal
+                changes = self._without_refused(changes)
+        with self._condition:
+            self._realised = dict(self._attachments or {})
+            self._in_step = True
+        if changes:
+            self._on_outcome(Outcome(reason, len(changes.add), len(changes.delete), time.monotonic() - started))
+
+    def _refuse(self, refusal: BundleRefused) -> set[bytes]:
+        """Set aside the flows a switch refused, each with a problem on its origin, so that the rest goes out."""
+        found = set()
+        for entry, why in refusal.refused:
+            problem = Problem(entry.flow.origin, "FLOW_REFUSED", f"Open vSwitch refused a flow: {why}")
+            self._refused[entry.key] = (entry.cookie, problem)
+            found.add(entry.key)
+        return found
+
+    def _without_refused(self, changes: Changes) -> Changes:
+        if not self._refused:
+            return changes
+        current = {key: value for key, value in self._refused.items() if _is(self.program, key, value[0])}
+        self._refused = current
+        return Changes(tuple(entry for entry in changes.add if entry.key not in current), changes.delete)
+
+    def _audit(self) -> None:
+        if self.program is not self._checked:
+            fresh = build(self.translation.intent, self.node, self.program.owner, self._attachments or {})
+            if fresh.claims != self.program.claims:
+                log.error("node %s: incremental program differs from a full recompute; adopting the latter", self.node)
+                self.program = fresh
+            self._checked = self.program
+        installed = list(self._switch.flows())
+        found = compare(self.program, installed, set(self._refused), time.time())
+        if found:
+            log.warning("node %s: %d flows were not as programmed; repairing", self.node, len(found))
+            self.drift = [*self.drift, *found][-200:]
+            self._send(against(self.program, {flow.key: flow.cookie for flow in installed}), "audit")
+        self.last_audit = time.time()
+
+    def _tell_problems(self) -> None:
+        problems = self.problems()
+        if problems != self._reported:
+            self._reported = problems
+            self._on_problems(problems)
+
+
+def _is(program: Program, key: bytes, cookie: int) -> bool:
+    entry = program.get(key)
+    return entry is not None and entry.cookie == cookie
+

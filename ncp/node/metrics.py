@@ -1,0 +1,49 @@
+"""What a node agent counts, for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from ncp.node.loop import Outcome
+from sdn.compile.terms import TOO_BIG, TTL_EXCEEDED
+
+_ANSWERS = {TTL_EXCEEDED: "ttl-exceeded", TOO_BIG: "too-big"}
+
+
+class NodeMetrics:
+    """Counters and gauges of one agent."""
+
+    def __init__(self, node: str, registry: CollectorRegistry = REGISTRY) -> None:
+        self.last_error = ""
+        self._seconds = Histogram(
+            "ncp_node_switch_update_seconds",
+            "Time from computing a change to the switch's acknowledgement",
+            ["reason"],
+            buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5),
+            registry=registry,
+        )
+        self._flows = Counter(
+            "ncp_node_flows_sent", "Flows sent to the switch", ["reason", "change"], registry=registry
+        )
+        self._repaired = Counter("ncp_node_audit_repairs", "Flows repaired by the audit", registry=registry)
+        self._packet_ins = Counter(
+            "ncp_node_packet_ins", "Packets answered by the controller", ["answer"], registry=registry
+        )
+        self._errors = Gauge("ncp_node_rows_failing", "1 while bridge, tunnel or routes cannot be made", registry=registry)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """One exchange with the switch."""
+        self._seconds.labels(outcome.reason).observe(outcome.seconds)
+        self._flows.labels(outcome.reason, "add").inc(outcome.added)
+        self._flows.labels(outcome.reason, "delete").inc(outcome.deleted)
+        if outcome.reason == "audit":
+            self._repaired.inc(outcome.added + outcome.deleted)
+
+    def packet_in(self, userdata: bytes) -> None:
+        """One packet answered."""
+        self._packet_ins.labels(_ANSWERS.get(userdata[:1], "unknown")).inc()
+
+    def node_error(self, message: str) -> None:
+        """The node's rows or routes could not be made (empty: they could)."""
+        self.last_error = message
+        self._errors.set(1 if message else 0)

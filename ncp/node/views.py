@@ -1,0 +1,106 @@
+"""What the agent's API shows, as plain JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sdn.model import Origin
+from sdn.pipeline.render import actions_text, match_text
+from sdn.pipeline.tables import PIPELINE
+from sdn.program import Entry
+
+if TYPE_CHECKING:
+    from ncp.node.agent import NodeAgent
+
+
+def paths(agent: NodeAgent) -> dict[str, Callable[[], Any]]:
+    """The views by path."""
+    return {"/v1/status": lambda: status(agent), "/v1/flows": lambda: flows(agent)}
+
+
+def status(agent: NodeAgent) -> dict[str, Any]:
+    """Connections, ports, problems and drift."""
+    loop = agent.loop
+    ports = [
+        {
+            "name": each.iface_id,
+            "ofport": each.ofport,
+            "interface": each.interface,
+            "netns": each.netns.rsplit("/", 1)[-1],
+            "mac": each.mac,
+            "state": "realised" if loop.realised(each.iface_id, each.ofport) else each.error or "waiting",
+        }
+        for each in agent.ovsdb.attachments().values()
+    ]
+    return {
+        "node": agent.place.node,
+        "cluster": agent.cluster,
+        "connected": agent.switch.connected and agent.ovsdb.connected,
+        "in_step": loop.is_in_step,
+        "ready": loop.ready.is_set(),
+        "checks": {name: check() for name, check in agent.checks().items()},
+        "ovs_version": agent.ovsdb.ovs_version,
+        "ovs_rundir": str(agent.place.rundir),
+        "flows": len(loop.program),
+        "last_audit": loop.last_audit,
+        "ports": sorted(ports, key=lambda port: str(port["name"])),
+        "problems": [
+            {"origin": _origin(p.origin), "reason": p.reason, "message": p.message} for p in loop.problems()
+        ],
+        "drift": [each._asdict() for each in loop.drift],
+    }
+
+
+def flows(agent: NodeAgent) -> dict[str, Any]:
+    """Every flow that should be on the switch or is, with origin and counters."""
+    program = agent.loop.program
+    rows = []
+    seen = set()
+    for installed in agent.switch.flows():
+        seen.add(installed.key)
+        entry = program.get(installed.key)
+        if entry is None:
+            rows.append(_foreign(installed))
+        else:
+            state = "ok" if entry.cookie == installed.cookie else "altered"
+            rows.append(_row(entry, state, installed.packets, installed.bytes))
+    rows += [_row(entry, "missing", 0, 0) for entry in program.entries() if entry.key not in seen]
+    return {"node": agent.place.node, "flows": rows}
+
+
+def _row(entry: Entry, state: str, packets: int, size: int) -> dict[str, Any]:
+    flow = entry.flow
+    return {
+        "table": flow.table,
+        "table_name": PIPELINE.tables[flow.table].name,
+        "priority": flow.priority,
+        "match": match_text(PIPELINE, flow),
+        "actions": actions_text(PIPELINE, flow),
+        "cookie": f"{entry.cookie:#018x}",
+        "origin": _origin(flow.origin),
+        "packets": packets,
+        "bytes": size,
+        "state": state,
+    }
+
+
+def _foreign(installed: Any) -> dict[str, Any]:
+    table = installed.table
+    name = PIPELINE.tables[table].name if table < len(PIPELINE.tables) else str(table)
+    return {
+        "table": table,
+        "table_name": name,
+        "priority": installed.priority,
+        "match": installed.match.hex(),
+        "actions": "",
+        "cookie": f"{installed.cookie:#018x}",
+        "origin": _origin(Origin("", "", "unknown")),
+        "packets": installed.packets,
+        "bytes": installed.bytes,
+        "state": "foreign",
+    }
+
+
+def _origin(origin: Origin) -> dict[str, str]:
+    return origin._asdict()

@@ -1,0 +1,81 @@
+"""What the programmed flows say of a probe: ``ofproto/trace`` at the sender's node and, past a tunnel, at the next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from ncp.probe.model import EXTERNAL, Endpoint, Probe, Verdict
+from ncp.translate.objects import format_mac
+from sdn.model import Intent
+from sdn.pipeline.tables import GATEWAY_MAC, GENEVE_PORT
+
+Tracer = Callable[[str, str], str]
+"""(node, flow in ovs-ofctl notation) → the trace's text."""
+
+_FINAL: Final = re.compile(r"^Final flow: (.*)$", re.MULTILINE)
+_OUTPUT: Final = re.compile(r"output port is (\d+)|^\s*output:(\d+)|^\s*(IN_PORT)\b", re.MULTILINE)
+_COOKIE: Final = re.compile(r"^\s*\d+\. .*cookie (0x[0-9a-f]+)", re.MULTILINE)
+_PROTOCOL: Final = {"tcp": ("tcp", "tcp6"), "udp": ("udp", "udp6"), "sctp": ("sctp", "sctp6"), "icmp": ("icmp", "icmp6")}
+_HOPS: Final = 2  # a packet crosses at most one tunnel
+
+_SAME_NETWORK: Final = ("dl_src", "dl_dst", "nw_src", "nw_dst", "ipv6_src", "ipv6_dst", "nw_ttl", "tp_src", "tp_dst")
+
+
+def traced(intent: Intent, endpoints: Mapping[str, Endpoint], probe: Probe, trace: Tracer) -> Verdict:
+    """Follow a probe through the flows of the nodes it crosses."""
+    source, destination = endpoints.get(probe.source), endpoints.get(probe.destination)
+    if probe.source == EXTERNAL or probe.destination == EXTERNAL or source is None or destination is None:
+        return Verdict("unknown", "a trace starts and ends at pods")
+    if source.ofport == 0 or source.address(probe.family) is None or destination.address(probe.family) is None:
+        return Verdict("unknown", "not attached, or no address of that family")
+    node, flow = source.node, start_flow(source, destination, probe)
+    for _ in range(_HOPS):
+        text = trace(node, flow)
+        port, cookie = last_output(text)
+        if probe.protocol == "neighbour":
+            return Verdict("yes" if port == "IN_PORT" else "no", f"at {node}, flow {cookie}")
+        if port == str(GENEVE_PORT) and node != destination.node:
+            node, flow = destination.node, tunnelled(text, destination.vni)
+            continue
+        arrived = node == destination.node and port == str(destination.ofport)
+        return Verdict("yes" if arrived else "no", f"at {node}, {'output ' + port if port else 'dropped'}, flow {cookie}")
+    return Verdict("no", "it crosses more than one tunnel")
+
+
+def start_flow(source: Endpoint, destination: Endpoint, probe: Probe) -> str:
+    """The packet a pod sends, in ovs-ofctl notation."""
+    here, there = source.address(probe.family), destination.address(probe.family)
+    common = f"in_port={source.ofport},dl_src={format_mac(source.mac)}"
+    if probe.protocol == "neighbour":
+        if probe.family == 4:
+            return f"{common},dl_dst=ff:ff:ff:ff:ff:ff,arp,arp_op=1,arp_spa={here},arp_tpa={there},arp_sha={format_mac(source.mac)}"
+        return (
+            f"{common},dl_dst=33:33:ff:00:00:01,icmp6,ipv6_src={here},ipv6_dst={there},nw_ttl=255,icmp_type=135,icmp_code=0,"
+            f"nd_target={there},nd_sll={format_mac(source.mac)}"
+        )
+    mac = destination.mac if source.vni == destination.vni else GATEWAY_MAC
+    name = _PROTOCOL[probe.protocol][probe.family == 6]
+    prefix = "nw" if probe.family == 4 else "ipv6"
+    flow = f"{common},dl_dst={format_mac(mac)},{name},{prefix}_src={here},{prefix}_dst={there},nw_ttl=64"
+    if probe.protocol == "icmp":
+        return f"{flow},icmp_type={8 if probe.family == 4 else 128},icmp_code=0"
+    return f"{flow},tp_src=40000,tp_dst={probe.port}"
+
+
+def last_output(text: str) -> tuple[str, str]:
+    """The port a trace ends by (empty: it drops), and the cookie of the last flow it met."""
+    found = [next(filter(None, groups)) for groups in _OUTPUT.findall(text)]
+    cookies = _COOKIE.findall(text)
+    return (found[-1] if found else ""), (cookies[-1] if cookies else "none")
+
+
+def tunnelled(text: str, vni: int) -> str:
+    """The packet as the next node takes it out of the tunnel: what the trace says is left of it."""
+    final = _FINAL.findall(text)
+    fields = dict(part.split("=", 1) for part in final[-1].split(",") if "=" in part) if final else {}
+    kind = final[-1].split(",", 1)[0] if final else "ip"
+    kept = [f"{name}={fields[name]}" for name in _SAME_NETWORK if name in fields]
+    kept += [f"{name}={fields[name]}" for name in ("icmp_type", "icmp_code") if name in fields]
+    return ",".join([f"in_port={GENEVE_PORT}", f"tun_id={fields.get('tun_id', hex(vni))}", kind, *kept])

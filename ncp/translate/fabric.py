@@ -1,0 +1,35 @@
+"""Settings to the fabric an intent starts from. Pure."""
+
+from __future__ import annotations
+
+from ipam.address import Interface, Prefix, parse_prefix
+from ncp.settings import Settings
+from ncp.translate.intent import Fabric
+
+TRANSIT_VNI = 5000
+"""The segment that joins tier-0 and the nodes; namespaces' segments come after it."""
+
+
+def fabric_of(settings: Settings) -> Fabric:
+    """What the settings say of the fabric: transit segment, MTU, tiers, the way out."""
+    transit = tuple(
+        _first_host(parse_prefix(str(text))) for text in (settings.ncp.transit_v4, settings.ncp.transit_v6) if text
+    )
+    return Fabric(
+        cluster=settings.coe.cluster,
+        transit_vni=TRANSIT_VNI,
+        transit=transit,
+        mtu=settings.nsx_node_agent.mtu,
+        single_tier=settings.nsx_v3.single_tier_topology,
+        exit_node=settings.ncp.exit_node or "",
+    )
+
+
+def pod_blocks(settings: Settings) -> tuple[Prefix, ...]:
+    """Every block pods get their addresses from: what nodes route into the overlay."""
+    blocks = (*settings.nsx_v3.container_ip_blocks, *settings.nsx_v3.no_snat_ip_blocks)
+    return tuple(parse_prefix(str(block)) for block in blocks)
+
+
+def _first_host(prefix: Prefix) -> Interface:
+    return Interface(prefix.family, prefix.value + 1, prefix.length)

@@ -1,0 +1,168 @@
+"""One Kubernetes object to the part of the intent it stands for, or a :class:`Problem`. Decisions are annotations.
+
+Shapes of the annotations are in ``docs/annotations.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from ipam.address import Address, Interface, parse_address, parse_interface
+from sdn.model import LogicalPort, LogicalSwitch, Origin, Problem, Tier1, TransportNode
+
+Object = Mapping[str, Any]
+
+CLUSTER: Final = "ncp/cluster"
+SEGMENTS: Final = "ncp/segments"
+PORT: Final = "ncp/port"
+TEP: Final = "ncp/tep"
+
+TERMINAL: Final = frozenset({"Succeeded", "Failed"})
+
+
+def origin_of(kind: str, obj: Object) -> Origin:
+    """The origin a Kubernetes object is."""
+    meta = obj["metadata"]
+    return Origin(kind, meta.get("namespace", ""), meta["name"], meta.get("uid", ""))
+
+
+def annotation(obj: Object, name: str) -> str | None:
+    """An annotation's text, if it is there."""
+    found = (obj["metadata"].get("annotations") or {}).get(name)
+    return found if isinstance(found, str) else None
+
+
+def owned(obj: Object, cluster: str) -> bool:
+    """Whether the decisions on an object are this cluster's."""
+    return annotation(obj, CLUSTER) in (None, cluster)
+
+
+def segments(namespace: Object) -> tuple[tuple[LogicalSwitch, ...], Tier1 | None, tuple[Problem, ...]]:
+    """A namespace's logical switches and its tier-1 router, as the manager decided."""
+    origin = origin_of("Namespace", namespace)
+    text = annotation(namespace, SEGMENTS)
+    if text is None:
+        return (), None, ()
+    try:
+        found = tuple(
+            LogicalSwitch(
+                name=f"{origin.name}/{index}",
+                vni=_whole(each["vni"], 1, 2**24 - 1),
+                router=_whole(each["router"], 1, 2**24 - 1),
+                gateways=tuple(parse_interface(gateway) for gateway in each["gateways"]),
+                origin=origin,
+                snat=bool(each.get("snat", True)),
+            )
+            for index, each in enumerate(_list(text))
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return (), None, (_malformed(origin, SEGMENTS, error),)
+    router = Tier1(found[0].router, origin.name, origin) if found else None
+    return found, router, ()
+
+
+def port(pod: Object) -> tuple[LogicalPort | None, tuple[Problem, ...]]:
+    """A pod's logical port, if it should have one and the manager has decided it."""
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    text = annotation(pod, PORT)
+    if spec.get("hostNetwork") or status.get("phase") in TERMINAL or text is None:
+        return None, ()
+    origin = origin_of("Pod", pod)
+    try:
+        decided = orjson.loads(text)
+        found = LogicalPort(
+            name=f"{origin.namespace}/{origin.name}",
+            vni=_whole(decided["vni"], 1, 2**24 - 1),
+            mac=parse_mac(decided["mac"]),
+            addresses=tuple(parse_interface(each).address for each in decided["addresses"]),
+            node=spec.get("nodeName") or "",
+            origin=origin,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return None, (_malformed(origin, PORT, error),)
+    return found, ()
+
+
+def port_interfaces(pod: Object) -> tuple[tuple[Interface, ...], tuple[Address, ...]]:
+    """Addresses with their prefix lengths, and gateways, for the pod's interface.
+
+    Raises:
+        ValueError: the decision is missing or malformed.
+    """
+    text = annotation(pod, PORT)
+    if text is None:
+        raise ValueError(f"annotation {PORT} is not there yet")
+    try:
+        decided = orjson.loads(text)
+        return (
+            tuple(parse_interface(each) for each in decided["addresses"]),
+            tuple(parse_address(each) for each in decided.get("gateways", ())),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"annotation {PORT} is malformed: {error}") from error
+
+
+def transport_node(node: Object) -> tuple[TransportNode | None, tuple[Problem, ...]]:
+    """A node as the overlay sees it: tunnel endpoint and own addresses."""
+    origin = origin_of("Node", node)
+    try:
+        addresses = tuple(
+            parse_address(each["address"])
+            for each in (node.get("status") or {}).get("addresses") or ()
+            if each.get("type") == "InternalIP"
+        )
+        override = annotation(node, TEP)
+        tep = parse_address(override) if override else (addresses[0] if addresses else None)
+    except (ValueError, KeyError, TypeError) as error:
+        return None, (_malformed(origin, TEP, error),)
+    if tep is None:
+        text = f"node {origin.name} has no InternalIP in status.addresses and no {TEP} annotation; add one"
+        return None, (Problem(origin, "NODE_WITHOUT_ADDRESS", text),)
+    return TransportNode(origin.name, tep, addresses, node_mac(origin.name), origin), ()
+
+
+def node_mac(name: str) -> int:
+    """MAC address of a node's own port into the overlay: 02:4d and four bytes that follow from its name."""
+    return 0x024D << 32 | int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "big")
+
+
+def parse_mac(text: str) -> int:
+    """``"02:4e:0a:04:00:02"`` → integer.
+
+    Raises:
+        ValueError: not six bytes in hexadecimal, or a group address.
+    """
+    parts = text.split(":")
+    if len(parts) != 6 or not all(len(part) == 2 for part in parts):
+        raise ValueError(f"{text!r} is not a MAC address (six bytes, aa:bb:cc:dd:ee:ff)")
+    value = int("".join(parts), 16)
+    if value >> 40 & 1:
+        raise ValueError(f"{text!r} is a group address; a port needs a unicast one")
+    return value
+
+
+def format_mac(mac: int) -> str:
+    """Integer → ``"02:4e:0a:04:00:02"``."""
+    return ":".join(f"{byte:02x}" for byte in mac.to_bytes(6, "big"))
+
+
+def _whole(value: object, low: int, high: int) -> int:
+    if not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{value!r} is not a whole number of {low} to {high}")
+    return value
+
+
+def _list(text: str) -> list[dict[str, Any]]:
+    found = orjson.loads(text)
+    if not isinstance(found, list):
+        raise ValueError("not a list")
+    return found
+
+
+def _malformed(origin: Origin, name: str, error: Exception) -> Problem:
+    what = f"annotation {name} of {origin} is malformed ({error}); remove it and it is decided anew"
+    return Problem(origin, "MALFORMED_ANNOTATION", what)

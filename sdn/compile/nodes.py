@@ -1,0 +1,25 @@
+"""Transport nodes: how every node's own addresses are reached over the transit segment."""
+
+from __future__ import annotations
+
+from sdn.compile.ports import through_tunnel
+from sdn.compile.terms import DEC_TTL, flow, goto, to_address
+from sdn.model import Tier0, TransportNode
+from sdn.pipeline.flow import Flow, SetField
+from sdn.pipeline.tables import GATEWAY_MAC, NODE_PORT, OUTPUT, SEGMENT
+
+
+def compile_node(node: TransportNode, tier0: Tier0, *, local: bool) -> tuple[Flow, ...]:
+    """A route at tier-0 to each of the node's addresses, and the way to its port on the transit segment."""
+    vni = tier0.transit_vni
+    segment = SEGMENT.match(vni)
+    forward = (OUTPUT.set(NODE_PORT), goto("deliver")) if local else through_tunnel(vni, node.tep)
+    found = [flow("l2_forward", 100, (segment, ("eth_dst", node.mac, None)), forward, node.origin.about("forward"))]
+    for address in node.addresses:
+        resolved = (SetField("eth_src", GATEWAY_MAC), SetField("eth_dst", node.mac), goto("l2_forward"))
+        here = (segment, *to_address(address))
+        found.append(flow("neighbour", 100, here, resolved, node.origin.about("next hop")))
+        onto_transit = (DEC_TTL, SEGMENT.set(vni), goto("neighbour"))
+        found.append(flow("tier0", 300, to_address(address), onto_transit, node.origin.about("tier-0 route")))
+    return tuple(found)
+

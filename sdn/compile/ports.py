@@ -1,0 +1,93 @@
+"""Logical ports: where they may send from (on their own node), and how everybody reaches them (on every node)."""
+
+from __future__ import annotations
+
+from ipam.address import Address
+from sdn.compile.fabric import answer_for
+from sdn.compile.terms import (
+    ETH_ARP,
+    ICMPV6,
+    flow,
+    from_address,
+    goto,
+    link_local,
+    to_address,
+)
+from sdn.model import LogicalPort, LogicalSwitch
+from sdn.pipeline.flow import Action, CheckPacketLarger, Flow, SetField
+from sdn.pipeline.tables import FROM_POD, GATEWAY_MAC, GENEVE_PORT, OUTPUT, ROUTER, SEGMENT, SOURCE
+
+
+def compile_local(
+    port: LogicalPort, switch: LogicalSwitch, ofport: int, check_larger: CheckPacketLarger
+) -> tuple[Flow, ...]:
+    """Flows of a port on this node's own switch: reachable, and guarded."""
+    forward = (OUTPUT.set(ofport), goto("deliver"))
+    return (*_reachable(port, forward), *_classified(port, switch, ofport, check_larger), *_guarded(port, ofport))
+
+
+def compile_remote(port: LogicalPort, tep: Address) -> tuple[Flow, ...]:
+    """Flows of a port on another node: reachable through the tunnel."""
+    return _reachable(port, through_tunnel(port.vni, tep))
+
+
+def through_tunnel(vni: int, tep: Address) -> tuple[Action, ...]:
+    """Send to the node with that tunnel endpoint, on a segment."""
+    field = "tun_ipv4_dst" if tep.family == 4 else "tun_ipv6_dst"
+    return (SetField(field, tep.value), SetField("tunnel_id", vni), OUTPUT.set(GENEVE_PORT), goto("deliver"))
+
+
+def _reachable(port: LogicalPort, forward: tuple[Action, ...]) -> tuple[Flow, ...]:
+    segment = SEGMENT.match(port.vni)
+    found = [
+        flow("l2_forward", 100, (segment, ("eth_dst", port.mac, None)), forward, port.origin.about("forward")),
+    ]
+    resolved = (SetField("eth_src", GATEWAY_MAC), SetField("eth_dst", port.mac), goto("l2_forward"))
+    for address in port.addresses:
+        found += answer_for(segment, port.mac, address, port.origin.about("neighbour"), router=False)
+        found.append(flow("neighbour", 100, (segment, *to_address(address)), resolved, port.origin.about("next hop")))
+    if any(address.family == 6 for address in port.addresses):
+        found += answer_for(segment, port.mac, link_local(port.mac), port.origin.about("neighbour"), router=False)
+    return tuple(found)
+
+
+def _classified(
+    port: LogicalPort, switch: LogicalSwitch, ofport: int, check_larger: CheckPacketLarger
+) -> tuple[Flow, ...]:
+    actions = (
+        SOURCE.set(FROM_POD),
+        SEGMENT.set(port.vni),
+        ROUTER.set(switch.router),
+        check_larger,
+        goto("spoof_guard"),
+    )
+    match = (("in_port", ofport, None), ("eth_src", port.mac, None))
+    return (flow("classify", 100, match, actions, port.origin.about("received")),)
+
+
+def _guarded(port: LogicalPort, ofport: int) -> tuple[Flow, ...]:
+    here = ("in_port", ofport, None)
+    found = []
+    for address in port.addresses:
+        bound = port.origin.about("bound address")
+        if address.family == 4:
+            arp = (here, ETH_ARP, ("arp_spa", address.value, None), ("arp_sha", port.mac, None))
+            found.append(flow("spoof_guard", 50, arp, (goto("mtu"),), bound))
+            found.append(flow("spoof_guard", 50, (here, *from_address(address)), (goto("mtu"),), bound))
+        else:
+            found += _guarded_v6(port, here, address)
+    if any(address.family == 6 for address in port.addresses):
+        found += _guarded_v6(port, here, link_local(port.mac))
+        own = (here, *ICMPV6, ("icmpv6_type", 135, None), ("nd_sll", port.mac, None))
+        found.append(flow("nd_guard", 50, own, (goto("mtu"),), port.origin.about("bound address")))
+    return tuple(found)
+
+
+def _guarded_v6(port: LogicalPort, here: tuple[str, int, int | None], address: Address) -> list[Flow]:
+    bound = port.origin.about("bound address")
+    advertised = (here, *ICMPV6, ("icmpv6_type", 136, None), ("nd_target", address.value, None))
+    return [
+        flow("spoof_guard", 50, (here, *from_address(address)), (goto("nd_guard"),), bound),
+        flow("nd_guard", 50, advertised, (), port.origin.about("own advertisement")),
+    ]
+

@@ -1,0 +1,31 @@
+"""Logical switches and the tier-1 routers they hang off: gateways that answer, and routes that lead to subnets."""
+
+from __future__ import annotations
+
+from sdn.compile.fabric import answer_echo, answer_for
+from sdn.compile.terms import DEC_TTL, flow, goto, route_priority, to_prefix
+from sdn.model import LogicalSwitch
+from sdn.pipeline.flow import Flow
+from sdn.pipeline.tables import GATEWAY_MAC, ROUTER, SEGMENT
+
+
+def compile_switch(switch: LogicalSwitch) -> tuple[Flow, ...]:
+    """A segment's gateways (ARP, ND, echo) and the routes to its subnets: from its own tier-1, and from tier-0."""
+    found: list[Flow] = []
+    segment = SEGMENT.match(switch.vni)
+    for gateway in switch.gateways:
+        found.extend(
+            answer_for(segment, GATEWAY_MAC, gateway.address, switch.origin.about("gateway"), router=True)
+        )
+        found.extend(answer_echo(gateway.address, switch.origin.about("gateway echo")))
+        subnet = gateway.prefix
+        match, priority = to_prefix(subnet), route_priority(subnet)
+        connected = (DEC_TTL, SEGMENT.set(switch.vni), goto("neighbour"))
+        at_router = (ROUTER.match(switch.router), *match)
+        origin = switch.origin.about("tier-1 connected route")
+        found.append(flow("tier1_out", priority, at_router, connected, origin))
+        found.append(flow("tier1_in", priority, at_router, connected, origin))
+        down = (DEC_TTL, ROUTER.set(switch.router), goto("tier1_in"))
+        found.append(flow("tier0", priority, match, down, switch.origin.about("tier-0 route")))
+    return tuple(found)
+

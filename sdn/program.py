@@ -1,0 +1,153 @@
+"""A node's program: its flows by piece, incremental updates, and what must change on a switch to reach it.
+
+Values in, values out. Maps are persistent (hash array mapped tries), so an update costs what it touches, not the world.
+When two pieces want the same rule (same table, priority and match) with different effects, the piece that sorts first
+has it and the other gets a :class:`Problem`: whatever the order of events, the same program comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from immutables import Map
+
+from sdn.compile.pieces import Attachments, Delta, Piece, all_pieces, compile_piece, touched
+from sdn.model import Intent, Origin, Problem
+from sdn.openflow.pack import cookie_of, flow_key_bytes
+from sdn.pipeline.flow import Flow
+
+
+class Entry(NamedTuple):
+    """A flow with what identifies it on a switch: canonical key bytes, and the cookie that names owner and content."""
+
+    key: bytes
+    cookie: int
+    flow: Flow
+
+
+class Changes(NamedTuple):
+    """What to send to a switch, as one atomic bundle: flows to add or overwrite, and rules to delete strictly."""
+
+    add: tuple[Entry, ...] = ()
+    delete: tuple[bytes, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.add or self.delete)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The flows that make the intent so on one node. Build with :func:`build`, change with :func:`update`."""
+
+    node: str
+    owner: int
+    pieces: Map[Piece, tuple[Entry, ...]]
+    problems: Map[Piece, tuple[Problem, ...]]
+    claims: Map[bytes, tuple[tuple[Piece, Entry], ...]]  # by key, sorted by piece; the first is on the switch
+
+    def __len__(self) -> int:
+        return len(self.claims)
+
+    def entries(self) -> Iterable[Entry]:
+        """Every flow that should be on the switch."""
+        return (claim[0][1] for claim in self.claims.values())
+
+    def get(self, key: bytes) -> Entry | None:
+        """The flow that should be on the switch under a key."""
+        claim = self.claims.get(key)
+        return claim[0][1] if claim else None
+
+    def all_problems(self) -> list[Problem]:
+        """What could not be realised, conflicts included."""
+        found = [problem for problems in self.problems.values() for problem in problems]
+        for claim in self.claims.values():
+            winner = claim[0][1].flow.origin
+            found += [_conflict(entry.flow.origin, winner) for _, entry in claim[1:] if entry.cookie != claim[0][1].cookie]
+        return list(dict.fromkeys(found))
+
+
+def _conflict(loser: Origin, winner: Origin) -> Problem:
+    plain = loser.about("")
+    text = f"{plain} and {winner.about('')} claim the same address; the latter keeps it. Give {plain} another address."
+    return Problem(plain, "ADDRESS_CONFLICT", text)
+
+
+def empty(node: str, owner: int) -> Program:
+    """The program of a node that has nothing."""
+    return Program(node, owner, Map(), Map(), Map())
+
+
+def build(intent: Intent, node: str, owner: int, attachments: Attachments) -> Program:
+    """The full recompute: the program as if nothing had been there before."""
+    return _recompute(empty(node, owner), intent, attachments, set(all_pieces(intent)))[0]
+
+
+def update(program: Program, intent: Intent, attachments: Attachments, delta: Delta) -> tuple[Program, Changes]:
+    """The program after a change, and the difference; equal to a full recompute of ``intent``."""
+    return _recompute(program, intent, attachments, touched(intent, program.node, delta))
+
+
+def _recompute(
+    program: Program, intent: Intent, attachments: Attachments, dirty: Iterable[Piece]
+) -> tuple[Program, Changes]:
+    pieces, problems, claims = program.pieces.mutate(), program.problems.mutate(), program.claims.mutate()
+    before: dict[bytes, Entry | None] = {}
+    for piece in dirty:
+        flows, found = compile_piece(piece, intent, program.node, attachments)
+        new = tuple(Entry(flow_key_bytes(f), cookie_of(f, program.owner), f) for f in flows)
+        old = pieces.get(piece, ())
+        _store(pieces, piece, new)
+        _store(problems, piece, found)
+        if new == old:
+            continue
+        for entry in old:
+            _remember(before, claims, entry.key)
+            rest = tuple(claim for claim in claims[entry.key] if claim[0] != piece)
+            _store(claims, entry.key, rest)
+        for entry in new:
+            _remember(before, claims, entry.key)
+            others = claims.get(entry.key, ())
+            claims[entry.key] = (
+                tuple(sorted((*others, (piece, entry)), key=_by_piece)) if others else ((piece, entry),)
+            )
+    after = Program(program.node, program.owner, pieces.finish(), problems.finish(), claims.finish())
+    return after, _difference(before, after)
+
+
+def _by_piece(claim: tuple[Piece, Entry]) -> tuple[str, str]:
+    (kind, name), _ = claim
+    return kind, str(name)
+
+
+def _store(target, key, value) -> None:  # type: ignore[no-untyped-def]  # MapMutation is generic in ways mypy cannot follow
+    if value:
+        target[key] = value
+    else:
+        target.pop(key, None)
+
+
+def _remember(before: dict[bytes, Entry | None], claims, key: bytes) -> None:  # type: ignore[no-untyped-def]
+    if key not in before:
+        claim = claims.get(key)
+        before[key] = claim[0][1] if claim else None
+
+
+def _difference(before: Mapping[bytes, Entry | None], after: Program) -> Changes:
+    add, delete = [], []
+    for key, old in before.items():
+        new = after.get(key)
+        if new is None:
+            if old is not None:
+                delete.append(key)
+        elif old is None or old.cookie != new.cookie:
+            add.append(new)
+    return Changes(tuple(add), tuple(delete))
+
+
+def against(program: Program, installed: Mapping[bytes, int]) -> Changes:
+    """The difference between what a switch really holds (key → cookie, our own flows only) and the program."""
+    add = tuple(entry for entry in program.entries() if installed.get(entry.key) != entry.cookie)
+    delete = tuple(key for key in installed if key not in program.claims)
+    return Changes(add, delete)
