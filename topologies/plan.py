@@ -26,7 +26,7 @@ class Batch:
     namespace: str
     sysctls: tuple[tuple[str, str], ...]
     commands: tuple[str, ...]
-    plain: tuple[str, ...] = ()  # links whose checksums must be computed by the sender, see _host()
+    plain: tuple[str, ...] = ()  # links whose checksums must be computed by the sender
 
 
 def namespace(lab: str, owner: str) -> str:
@@ -56,7 +56,12 @@ def plan(topology: Topology, lab: str, blocks: Iterable[Prefix] = ()) -> tuple[B
     return (
         _underlay(topology, lab),
         *(
-            Batch(namespace(lab, node.name), _sysctls(forward=True), _up(UPLINK, topology, node.link), (UPLINK,))
+            Batch(
+                namespace(lab, node.name),
+                (*_sysctls(forward=True), (f"net/ipv6/conf/{UPLINK}/disable_ipv6", "1")),
+                _wire_commands(topology, node.link),
+                (UPLINK,),
+            )
             for node in topology.nodes
         ),
         *(_router(topology, lab, name, blocks) for name in (router.name for router in topology.routers)),
@@ -103,6 +108,7 @@ def neighbours(topology: Topology, name: str) -> tuple[tuple[str, str], ...]:
 
 
 def _underlay(topology: Topology, lab: str) -> Batch:
+    nodes = {node.name for node in topology.nodes}
     commands = ["link set lo up"]
     for index, network in enumerate(topology.networks):
         bridge = f"br{index}"
@@ -111,7 +117,8 @@ def _underlay(topology: Topology, lab: str) -> Batch:
         for number, (owner, device, link) in enumerate(_plugs(topology)):
             if link.network != network.name:
                 continue
-            peer = f"name {device} netns {namespace(lab, owner)} mtu {network.mtu} address {mac(owner, network.name)}"
+            ethernet = mac(f"{owner}'s wire" if owner in nodes else owner, network.name)
+            peer = f"name {device} netns {namespace(lab, owner)} mtu {network.mtu} address {ethernet}"
             commands.append(f"link add p{number} mtu {network.mtu} type veth peer {peer}")
             commands.append(f"link set p{number} master {bridge} up addrgenmode none")
     return Batch(namespace(lab, "ul"), _sysctls(forward=False), tuple(commands))
@@ -137,6 +144,15 @@ def _router(topology: Topology, lab: str, name: str, blocks: tuple[Prefix, ...])
 
 def _up(device: str, topology: Topology, link: Link) -> tuple[str, ...]:
     return ("link set lo up", f"link set {device} mtu {topology.network(link.network).mtu} up")
+
+
+def _wire_commands(topology: Topology, link: Link) -> tuple[str, ...]:
+    """Bring a node's underlay link up as a mere wire of its switch.
+
+    A userspace switch gets a copy of what arrives there; the kernel would answer the original as well, for any address
+    of the node. So the link speaks no ARP and no IPv6, and has an Ethernet address that nobody sends to.
+    """
+    return (*_up(UPLINK, topology, link), f"link set {UPLINK} arp off")
 
 
 def _addresses(device: str, link: Link) -> tuple[str, ...]:
