@@ -1,0 +1,1 @@
+"""The small controllers and the scheduler a cluster runs, in one process."""
