@@ -6,7 +6,7 @@ block or outside of all; whatever is claimed is never overlapped by what is cut 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import combinations
@@ -94,9 +94,16 @@ class IpBlocks:
                 found.append(block.subnet(hit))
         return min(found, default=None)
 
-    def cut(self, family: Family) -> tuple[Prefix | None, IpBlocks]:
-        """The next subnet of a family, now given; None when every block of the family is used up."""
-        candidates = [at for at, block in enumerate(self.blocks) if block.prefix.family == family]
+    def cut(self, family: Family, among: Container[Prefix] | None = None) -> tuple[Prefix | None, IpBlocks]:
+        """The next subnet of a family, now given; None when every block of the family is used up.
+
+        ``among``: take it from these blocks only.
+        """
+        candidates = [
+            at
+            for at, block in enumerate(self.blocks)
+            if block.prefix.family == family and (among is None or block.prefix in among)
+        ]
         if not self.in_order:
             candidates.sort(key=lambda at: (Fraction(len(self.blocks[at].used), self.blocks[at].capacity), at))
         for at in candidates:

@@ -6,7 +6,7 @@ A link has one ledger per family; who gets an address gets one of every family o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ipam.address import Address
@@ -81,9 +81,9 @@ class Chain:
         spans = tuple(ranges)
         return Chain(tuple(tuple(ledger.set_aside(spans) for ledger in link) for link in self.links))
 
-    def start_after(self, address: Address) -> Chain:
-        """This chain with the search in the address's subnet going on after it, as if it was the last one given."""
-        return Chain(tuple(tuple(_start_after(ledger, address) for ledger in link) for link in self.links))
+    def go_on(self, address: Address, leap: int) -> Chain:
+        """This chain with the search in the address's subnet going on ``leap`` addresses behind it."""
+        return Chain(tuple(tuple(ledger.go_on(address, leap) for ledger in link) for link in self.links))
 
     def ledgers(self) -> Iterator[Ledger]:
         """Every ledger, link by link."""
@@ -101,12 +101,6 @@ class Chain:
 
     def _swap(self, at: int, link: Link) -> Chain:
         return Chain((*self.links[:at], link, *self.links[at + 1 :]))
-
-
-def _start_after(ledger: Ledger, address: Address) -> Ledger:
-    if not ledger.is_usable(address):
-        return ledger
-    return replace(ledger, cursor=address.value - ledger.subnet.value)
 
 
 __all__ = ["AddressHeld", "Chain", "Grant", "Link"]

@@ -127,6 +127,12 @@ class Ledger:
         """Whether an address of the subnet can be given at all."""
         return self.subnet.covers(address) and 2 <= address.value - self.subnet.value <= self._end
 
+    def lowest_free(self, span: AddressRange) -> Address | None:
+        """The lowest address of a range that nobody holds and that does not rest, set aside or not."""
+        base = self.subnet.value
+        offset = self._busy.gap(max(2, span.first - base), min(self._end, span.last - base))
+        return None if offset is None else self._address(offset)
+
     def allocate(self, owner: str, now: float) -> tuple[Address | None, Ledger]:
         """The owner's address: the one it holds already, or the next free one; None when none is free at ``now``."""
         if (own := self._owners.get(owner)) is not None:
@@ -184,6 +190,13 @@ class Ledger:
                 busy = busy.remove(offset)
         soonest = min((rest.until for rest in resting.values()), default=float("inf"))
         return replace(self, _busy=busy, _resting=resting, soonest=soonest)
+
+    def go_on(self, address: Address, leap: int = 0) -> Ledger:
+        """This ledger with its search going on ``leap`` addresses behind one, at most an eighth of the subnet."""
+        if not self.is_usable(address):
+            return self
+        place = address.value - self.subnet.value - 2 + min(leap, self.usable // 8)
+        return replace(self, cursor=place % self.usable + 2)
 
     def set_aside(self, ranges: Iterable[AddressRange]) -> Ledger:
         """Keep these addresses from :meth:`allocate`; they can still be claimed. Replaces what was set aside before."""

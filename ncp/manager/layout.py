@@ -1,0 +1,76 @@
+"""What the settings say about addresses, checked once: the blocks fit together, or it does not start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ipam.address import Family, Prefix
+from ipam.block import BlockError, IpBlocks, check_disjoint
+
+FIRST_VNI: Final = 5001
+LAST_VNI: Final = 75000
+SHARED_ROUTER: Final = 1
+"""Number of the one tier-1 router of a single-tier topology."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The settings that decisions depend on. ``rest`` is in seconds."""
+
+    cluster: str
+    container_blocks: tuple[Prefix, ...]
+    no_snat_blocks: tuple[Prefix, ...] = ()
+    transit: tuple[Prefix, ...] = ()
+    lengths: tuple[tuple[Family, int], ...] = ((4, 24), (6, 64))
+    in_order: bool = False
+    enable_snat: bool = True
+    single_tier: bool = False
+    rest: float = 60.0
+    namespace_subnets: bool = False
+    statefulset_ranges: bool = False
+
+    def unused_blocks(self) -> IpBlocks:
+        """All blocks with nothing given but the transit segment.
+
+        Raises:
+            BlockError: blocks overlap each other or the transit segment, or are too small for a subnet.
+        """
+        check_disjoint((*self.container_blocks, *self.no_snat_blocks, *self.transit))
+        for family, length in self.lengths:
+            limit = {4: 30, 6: 126}[family]
+            if length > limit:
+                option = {4: "subnet_prefix", 6: "v6_subnet_prefix"}[family]
+                raise BlockError(f"[nsx_v3] {option} = {length} leaves no address for a pod; at most {limit} does")
+        blocks = IpBlocks.of((*self.container_blocks, *self.no_snat_blocks), dict(self.lengths), in_order=self.in_order)
+        for prefix in self.transit:
+            blocks = blocks.claim(prefix)
+        return blocks
+
+    def blocks_for(self, *, no_snat: bool) -> tuple[Prefix, ...]:
+        """Where a namespace's subnets come from."""
+        return self.no_snat_blocks if no_snat else self.container_blocks
+
+
+def layout(settings: Any) -> Layout:
+    """The layout of loaded settings (:mod:`ncp.settings`).
+
+    Raises:
+        BlockError: the blocks do not fit together; the message names them.
+    """
+    nsx, transit = settings.nsx_v3, (settings.ncp.transit_v4, settings.ncp.transit_v6)
+    found = Layout(
+        cluster=settings.coe.cluster,
+        container_blocks=tuple(nsx.container_ip_blocks),
+        no_snat_blocks=tuple(nsx.no_snat_ip_blocks),
+        transit=tuple(each.prefix for each in transit if each is not None),
+        lengths=((4, nsx.subnet_prefix), (6, nsx.v6_subnet_prefix)),
+        in_order=nsx.use_ip_blocks_in_order,
+        enable_snat=settings.coe.enable_snat,
+        single_tier=nsx.single_tier_topology,
+        rest=float(nsx.ip_reallocation_time),
+        namespace_subnets=nsx.enable_namespace_subnets,
+        statefulset_ranges=nsx.statefulset_ip_range,
+    )
+    found.unused_blocks()
+    return found

@@ -1,0 +1,135 @@
+"""What all namespaces draw from: numbers for logical switches, and subnets. An immutable value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from ipam.address import Interface, Prefix, parse_prefix
+from ipam.block import IpBlocks, SubnetTaken
+from ipam.ledger import Ledger
+from ipam.persistent import Numbers
+from ncp.manager.layout import FIRST_VNI, LAST_VNI, SHARED_ROUTER, Layout
+from ncp.manager.records import Segment
+
+
+class Failure(NamedTuple):
+    """A decision that cannot be made, as written on the object: a code for programs, a sentence for people."""
+
+    code: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """VNIs and subnets in use by anybody."""
+
+    layout: Layout
+    blocks: IpBlocks
+    vnis: Numbers
+
+    @classmethod
+    def of(cls, layout: Layout) -> Supply:
+        """Everything free.
+
+        Raises:
+            BlockError: the configured blocks do not fit together.
+        """
+        return cls(layout, layout.unused_blocks(), Numbers())
+
+    def cut(self, *, no_snat: bool, router: int | None) -> tuple[Segment | Failure, Supply]:
+        """A segment with the next subnet of every configured family; ``router`` None: it gets a router of its own."""
+        option = "no_snat_ip_blocks" if no_snat else "container_ip_blocks"
+        among = self.layout.blocks_for(no_snat=no_snat)
+        if not among:
+            return Failure("IP_BLOCK_MISSING", f"[nsx_v3] {option} names no block to take a subnet from"), self
+        blocks, subnets = self.blocks, []
+        for family in sorted({prefix.family for prefix in among}):
+            subnet, blocks = blocks.cut(family, among)
+            if subnet is None:
+                text = f"every IPv{family} subnet of [nsx_v3] {option} is in use; add a block or delete a namespace"
+                return Failure("IP_BLOCK_EXHAUSTED", text), self
+            subnets.append(subnet)
+        return replace(self, blocks=blocks)._number(subnets, no_snat=no_snat, router=router)
+
+    def custom(self, text: str, *, no_snat: bool) -> tuple[tuple[Segment, ...] | Failure, Supply]:
+        """Segments with exactly the subnets a namespace asks for; the n-th of each family make the n-th segment."""
+        try:
+            asked = [parse_prefix(part) for part in text.split(",") if part.strip()]
+            groups = [group for f in (4, 6) if (group := [prefix for prefix in asked if prefix.family == f])]
+            if not groups or any(len(group) != len(groups[0]) for group in groups):
+                raise ValueError("it must name one subnet or more, and as many of IPv4 as of IPv6 where both are named")
+            blocks = self.blocks
+            for prefix in asked:
+                Ledger.of(prefix)
+                blocks = blocks.claim(prefix)
+        except ValueError as error:
+            return Failure("INVALID_SUBNETS", f"annotation ncp/subnets {text!r}: {error}"), self
+        supply = replace(self, blocks=blocks)
+        segments: list[Segment] = []
+        for subnets in zip(*groups, strict=True):
+            router = segments[0].router if segments else None
+            segment, supply = supply._number(subnets, no_snat=no_snat, router=router)
+            if isinstance(segment, Failure):
+                return segment, self
+            segments.append(segment)
+        return tuple(segments), supply
+
+    def claim(self, segment: Segment) -> Supply:
+        """Take exactly what a segment shows.
+
+        Raises:
+            ValueError: its VNI or a subnet is in use or not possible; the message says which.
+        """
+        if not FIRST_VNI <= segment.vni <= LAST_VNI:
+            raise ValueError(f"VNI {segment.vni} is not one of {FIRST_VNI} to {LAST_VNI}")
+        if segment.vni in self.vnis:
+            raise ValueError(f"VNI {segment.vni} is in use already")
+        subnets = [gateway.prefix for gateway in segment.gateways]
+        if not subnets or len({subnet.family for subnet in subnets}) != len(subnets):
+            raise ValueError(f"segment {segment.vni} does not have one gateway per family")
+        blocks = self.blocks
+        for subnet, gateway in zip(subnets, segment.gateways, strict=True):
+            if Ledger.of(subnet).gateway != gateway:
+                raise ValueError(f"gateway {gateway} is not the first address of its subnet")
+            blocks = blocks.claim(subnet)
+        return replace(self, blocks=blocks, vnis=self.vnis.add(segment.vni))
+
+    def give_back(self, segment: Segment) -> Supply:
+        """The segment's VNI and subnets are free again."""
+        blocks = self.blocks
+        for gateway in segment.gateways:
+            blocks = blocks.release(gateway.prefix)
+        return replace(self, blocks=blocks, vnis=self.vnis.remove(segment.vni))
+
+    def is_no_snat(self, segment: Segment) -> bool | None:
+        """Whether a segment's subnets are of the no-SNAT blocks; None when they are of no block."""
+        for no_snat in (False, True):
+            for block in self.layout.blocks_for(no_snat=no_snat):
+                if any(block.covers(gateway.prefix) for gateway in segment.gateways):
+                    return no_snat
+        return None
+
+    def _number(
+        self, subnets: Sequence[Prefix], *, no_snat: bool, router: int | None
+    ) -> tuple[Segment | Failure, Supply]:
+        vni = self.vnis.gap(FIRST_VNI, LAST_VNI)
+        if vni is None:
+            return Failure("VNI_EXHAUSTED", f"every VNI of {FIRST_VNI} to {LAST_VNI} is in use"), self
+        if router is None:
+            router = SHARED_ROUTER if self.layout.single_tier else vni
+        gateways = tuple(first_host(subnet) for subnet in subnets)
+        snat = self.layout.enable_snat and not no_snat
+        return Segment(vni, router, gateways, snat), replace(self, vnis=self.vnis.add(vni))
+
+
+def first_host(subnet: Prefix) -> Interface:
+    """The gateway's place in a subnet."""
+    return Interface(subnet.family, subnet.value + 1, subnet.length)
+
+
+__all__ = ["Failure", "SubnetTaken", "Supply", "first_host"]
