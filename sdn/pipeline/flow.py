@@ -1,7 +1,8 @@
 """Flows and actions as values. Numbers inside; names and text are the business of ``render``.
 
 A match is a tuple of ``(field, value, mask)``; ``mask`` is None for an exact match. Field names are Open vSwitch's
-OpenFlow 1.5 names as os-ken spells them (``in_port``, ``eth_src``, ``ipv4_dst``, ``reg3``, ``tunnel_id``, ``nd_target``…).
+OpenFlow 1.5 names as os-ken spells them (``in_port``, ``eth_src``, ``ipv4_dst``, ``reg3``, ``tunnel_id``,
+``nd_target``…). Several terms may name bits of one field if their masks do not overlap.
 """
 
 from __future__ import annotations
@@ -80,9 +81,144 @@ class Goto(NamedTuple):
     table: int
 
 
+class FieldBits(NamedTuple):
+    """``bits`` bits of a field, from bit ``offset`` (0 is the lowest)."""
+
+    field: str
+    offset: int
+    bits: int
+
+
+class Nat(NamedTuple):
+    """Translate one side (source or destination) of a connection while it is committed.
+
+    Addresses are numbers of ``version`` 4 or 6; an upper end of 0 means the range is one value, and a first value of
+    0 that this part is not translated. It must never be an identity: Open vSwitch 3.1 aborts on those.
+    """
+
+    source: bool
+    version: int = 4
+    address: int = 0
+    address_to: int = 0
+    port: int = 0
+    port_to: int = 0
+
+
+class Ct(NamedTuple):
+    """Send the packet through connection tracking, and go on in ``table`` with what it found (None: go on here).
+
+    ``actions`` may set ``ct_mark`` and ``ct_label`` of a committed connection; ``force`` replaces a connection
+    that runs in the other direction. ``translate`` True applies a committed translation without adding one.
+    """
+
+    zone: int | FieldBits = 0
+    table: int | None = None
+    commit: bool = False
+    nat: Nat | None = None
+    actions: tuple[SetField | CopyField, ...] = ()
+    force: bool = False
+    translate: bool = False
+
+
+class CtClear(NamedTuple):
+    """Forget what connection tracking found about the packet."""
+
+
+class Conjunction(NamedTuple):
+    """This flow satisfies dimension ``clause`` (from 0) of ``clauses`` of a conjunction. No other actions beside."""
+
+    id: int
+    clause: int
+    clauses: int
+
+
+class Group(NamedTuple):
+    """Let a group's buckets act on the packet."""
+
+    id: int
+
+
+class Meter(NamedTuple):
+    """Drop the packet when it exceeds the meter's rate."""
+
+    id: int
+
+
+class LearnField(NamedTuple):
+    """A learned flow's match or (``load``) action: ``bits`` of ``target`` get a number or a field's bits."""
+
+    target: str
+    bits: int
+    value: int | None = None
+    source: str = ""
+    source_offset: int = 0
+    target_offset: int = 0
+    load: bool = False
+
+
+class Learn(NamedTuple):
+    """Install a flow from this packet; timeouts in seconds, 0 for none.
+
+    ``delete_learned`` takes the learned flows away with the flow that learns.
+    """
+
+    table: int
+    priority: int
+    cookie: int
+    fields: tuple[LearnField, ...]
+    idle_timeout: int = 0
+    hard_timeout: int = 0
+    delete_learned: bool = True
+
+
 Action: TypeAlias = (
-    SetField | CopyField | Output | OutputField | DecTtl | Controller | CheckPacketLarger | Resubmit | Goto
+    SetField
+    | CopyField
+    | Output
+    | OutputField
+    | DecTtl
+    | Controller
+    | CheckPacketLarger
+    | Resubmit
+    | Goto
+    | Ct
+    | CtClear
+    | Conjunction
+    | Group
+    | Meter
+    | Learn
 )
+
+
+class Bucket(NamedTuple):
+    """One choice of a group; ``id`` is the bucket's own number within the group."""
+
+    id: int
+    actions: tuple[Action, ...]
+    weight: int = 100
+
+
+class GroupEntry(NamedTuple):
+    """A group of the switch, as :class:`Group` actions name it by ``id``.
+
+    ``kind`` is ``select`` (one bucket each), ``all`` (every bucket) or ``indirect`` (the only bucket). A select group
+    chooses by ``selection``: ``dp_hash`` (fast, five-tuple) or ``hash`` over ``hash_fields``.
+    """
+
+    id: int
+    kind: str
+    buckets: tuple[Bucket, ...]
+    selection: str = "dp_hash"
+    hash_fields: tuple[str, ...] = ()
+
+
+class MeterEntry(NamedTuple):
+    """A meter of the switch: what exceeds ``rate`` (kilobits, or packets, per second) plus ``burst`` is dropped."""
+
+    id: int
+    rate: int
+    burst: int = 0
+    packets: bool = False
 
 
 class Flow(NamedTuple):
