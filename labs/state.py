@@ -23,13 +23,13 @@ OURS = (
     "kube",
     "nodes",
     "logs",
-    "pods",
     "pod-logs",
     "kubelet",
     "kubeconfig",
     "ncp.ini",
     "topology.json",
     "kubelet.json",
+    "external.json",
     "processes.json",
     "lab.json",
 )
@@ -118,6 +118,16 @@ class State:
     def kubelet(self) -> Path:
         """The lab kubelet's configuration."""
         return self.root / "kubelet.json"
+
+    @property
+    def sandboxes(self) -> Path:
+        """What the lab kubelet must not forget about its pods."""
+        return self.root / "kubelet"
+
+    @property
+    def external(self) -> Path:
+        """Where the external host is, for probes."""
+        return self.root / "external.json"
 
     def node(self, name: str) -> NodePaths:
         """The files of a node."""

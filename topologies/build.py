@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from ipam.address import Prefix
+from ncp.plumbing.offload import disable_offload
 from topologies import netns
 from topologies.plan import Batch, namespaces, node_commands, plan
 from topologies.spec import Topology
@@ -58,7 +59,7 @@ def _apply(batch: Batch) -> None:
     def prepare() -> None:
         netns.set_sysctls(batch.sysctls)
         for device in batch.plain:
-            netns.compute_checksums(device)
+            disable_offload(device)
 
     netns.inside(batch.namespace, prepare)
     netns.batch(batch.namespace, batch.commands)

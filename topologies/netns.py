@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
-import socket
-import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterable
@@ -15,8 +12,6 @@ from typing import TypeVar
 
 RUN = Path("/run/netns")
 CLONE_NEWNET = 0x40000000
-SIOCETHTOOL = 0x8946
-ETHTOOL_STXCSUM = 0x17
 
 _libc = ctypes.CDLL(None, use_errno=True)
 Result = TypeVar("Result")
@@ -128,17 +123,6 @@ def set_sysctls(settings: Iterable[tuple[str, str]]) -> None:
         setting = Path("/proc/sys", name)
         if setting.exists():
             setting.write_text(value)
-
-
-def compute_checksums(device: str) -> None:
-    """Make a device of the calling thread's namespace hand over packets with their checksums filled in.
-
-    Open vSwitch's userspace datapath reads packets from the wire's other end, where nothing would fill them in later.
-    """
-    value = ctypes.create_string_buffer(struct.pack("II", ETHTOOL_STXCSUM, 0))
-    request = struct.pack("16sP", device.encode(), ctypes.addressof(value))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        fcntl.ioctl(control, SIOCETHTOOL, request)
 
 
 def _enter(name: str) -> None:

@@ -14,7 +14,9 @@ from topologies.routing import routes
 from topologies.spec import Link, Topology
 
 UPLINK = "ul0"
-"""The underlay link of a node and of the external host, inside its namespace."""
+"""The underlay link of a node, inside its namespace."""
+EXTERNAL_LINK = "eth0"
+"""The underlay link of the external host."""
 UNDERLAY_BRIDGE = "br-ul"
 """The node's own switch on its underlay link; its internal port holds the node's addresses."""
 
@@ -69,12 +71,12 @@ def plan(topology: Topology, lab: str, blocks: Iterable[Prefix] = ()) -> tuple[B
             namespace(lab, "ext"),
             _sysctls(forward=True),
             (
-                *_up(UPLINK, topology, external.link),
-                *_addresses(UPLINK, external.link),
+                *_up(EXTERNAL_LINK, topology, external.link),
+                *_addresses(EXTERNAL_LINK, external.link),
                 *upstream,
-                *_routes(topology, "ext", {external.link.network: UPLINK}, blocks),
+                *_routes(topology, "ext", {external.link.network: EXTERNAL_LINK}, blocks),
             ),
-            (UPLINK,),
+            (EXTERNAL_LINK,),
         ),
     )
 
@@ -127,7 +129,9 @@ def _underlay(topology: Topology, lab: str) -> Batch:
 def _plugs(topology: Topology) -> list[tuple[str, str, Link]]:
     """Every attachment: owner, name of the device inside the owner's namespace, link."""
     return [
-        (owner, f"ul{index}", link) for owner, links in topology.links().items() for index, link in enumerate(links)
+        (owner, EXTERNAL_LINK if owner == "ext" else f"ul{index}", link)
+        for owner, links in topology.links().items()
+        for index, link in enumerate(links)
     ]
 
 

@@ -1,0 +1,148 @@
+"""The processes a lab consists of: their names, and how each is run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from labs.errors import LabError, UsageError
+from labs.processes import Command, python
+from labs.state import State
+from topologies.plan import namespace
+from topologies.spec import Topology
+
+API, MANAGER, CLUSTER, KUBELET = "api", "manager", "cluster", "kubelet"
+
+
+def agent(node: str) -> str:
+    """Name of a node's agent."""
+    return f"node-{node}"
+
+
+def database(node: str) -> str:
+    """Name of a node's OVSDB server."""
+    return f"ovsdb-{node}"
+
+
+def switch(node: str) -> str:
+    """Name of a node's switch daemon."""
+    return f"switch-{node}"
+
+
+def listeners(topology: Topology) -> tuple[str, ...]:
+    """Processes that serve a TCP port on the loopback interface."""
+    return (API, MANAGER, *(agent(node.name) for node in topology.nodes))
+
+
+def ports(wanted: Sequence[str], before: Mapping[str, int]) -> dict[str, int]:
+    """A free loopback port for each name: the same as before where nobody took it meanwhile."""
+    found: dict[str, int] = {}
+    with ExitStack() as held:  # all at once, so that no two get the same
+        for name in wanted:
+            listener = held.enter_context(socket.socket())
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", before.get(name, 0)))
+            except OSError:
+                listener.bind(("127.0.0.1", 0))
+            found[name] = listener.getsockname()[1]
+    return found
+
+
+def api_command(state: State, port: int) -> Command:
+    """The embedded Kubernetes API."""
+    return Command(
+        API,
+        python(
+            *("-m", "labs.api", "--data", str(state.api), "--port", str(port)),
+            *("--kubeconfig", str(state.kubeconfig), "--pod-logs", str(state.pod_logs)),
+        ),
+    )
+
+
+def control_commands(state: State, topology: Topology, port: Mapping[str, int], *, real: bool) -> tuple[Command, ...]:
+    """What runs beside the API: manager, node agents, cluster controllers, kubelets."""
+    kubeconfig = ("--kubeconfig", str(state.kubeconfig))
+    configured = ("--config", str(state.ini), *kubeconfig)
+    collector = ("--standalone-gc",) if real else ()  # the embedded API collects what lost its owner by itself
+    manager = python("-m", "ncp", "manager", *configured, "--health-port", str(port[MANAGER]))
+    return (
+        Command(MANAGER, manager),
+        *(_agent_command(state, node.name, configured, port[agent(node.name)]) for node in topology.nodes),
+        Command(CLUSTER, python("-m", "labs.cluster", *kubeconfig, *collector)),
+        Command(KUBELET, python("-m", "labs.kubelet", *kubeconfig, "--config", str(state.kubelet))),
+    )
+
+
+def _agent_command(state: State, node: str, configured: tuple[str, ...], port: int) -> Command:
+    paths = state.node(node)
+    places = ("--ovs-rundir", str(paths.ovs), "--cni-socket", str(paths.cni), "--api-socket", str(paths.api))
+    inside = ("--netns", namespace(state.lab, node))
+    argv = python("-m", "ncp", "node", *configured, "--node", node, *places, *inside, "--health-port", str(port))
+    return Command(agent(node), argv)
+
+
+def kubelet_config(state: State, topology: Topology) -> dict[str, Any]:
+    """The lab kubelet's configuration, see :mod:`labs.kubelet.config`."""
+    return {
+        "nodes": [
+            {
+                "name": node.name,
+                "netns": namespace(state.lab, node.name),
+                "addresses": [str(one.address) for one in node.link.addresses],
+                "cni_socket": str(state.node(node.name).cni),
+                "labels": dict(node.labels),
+            }
+            for node in topology.nodes
+        ],
+        "cni_command": [cni_plugin()],
+        "cni_config": {"cniVersion": "1.0.0", "name": "ncp", "type": "ncp-cni"},
+        "pod_netns_prefix": namespace(state.lab, "p-"),
+        "pod_logs": str(state.pod_logs),
+        "state": str(state.sandboxes),
+    }
+
+
+def cni_plugin() -> str:
+    """The CNI plugin's program, next to this Python or on the path.
+
+    Raises:
+        LabError: the project is not installed.
+    """
+    beside = Path(sys.executable).with_name("ncp-cni")
+    found = str(beside) if beside.exists() else shutil.which("ncp-cni")
+    if not found:
+        raise LabError("ncp-cni is neither beside this Python nor on the PATH: install the project (pip install -e .)")
+    return found
+
+
+def write_external(state: State, topology: Topology) -> None:
+    """Tell probes where the external host is."""
+    described = {
+        "netns": namespace(state.lab, "ext"),
+        "addresses": [str(one.address) for one in topology.external.link.addresses],
+    }
+    state.external.write_text(json.dumps(described) + "\n")
+
+
+def real_api(state: State, port: int) -> Iterator[tuple[Command, Callable[[], bool]]]:
+    """etcd and kube-apiserver with what tells that each is ready, in the order to start them; writes the kubeconfig.
+
+    Raises:
+        UsageError: they are not on this machine; the message says how to get them.
+    """
+    from labs import realkube
+
+    try:
+        binaries = realkube.find_binaries()
+    except realkube.BinariesMissing as error:
+        raise UsageError(f"--kube real: {error}") from error
+    realkube.write_kubeconfig(state.root, port)
+    for command in realkube.commands(state.root, binaries, port):
+        yield Command(command.name, command.argv, dict(command.env)), command.ready

@@ -1,0 +1,134 @@
+"""Waiting for the parts of a lab by what they say of themselves."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from labs.errors import LabError, with_tail
+from labs.processes import Running
+from labs.state import State
+from ncp.kube.client import AccessError, ApiError, Kube
+from ncp.kube.resources import NODES
+
+POLL_SECONDS = 0.03
+START_SECONDS = 60.0
+
+
+class Waiter:
+    """Waits for conditions in any number of threads until one gives up for all of them."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._given_up = threading.Event()
+
+    def give_up(self) -> None:
+        """Make every wait, now and later, fail at once."""
+        self._given_up.set()
+
+    def until(
+        self,
+        what: str,
+        condition: Callable[[], object],
+        needs: Iterable[Running] = (),
+        seconds: float = START_SECONDS,
+    ) -> None:
+        """Return once ``condition`` holds.
+
+        Args:
+            what: the condition in words, for the error.
+            condition: asked again and again.
+            needs: processes without which it cannot come true; the first one's log is shown when time is up.
+            seconds: how long to wait.
+
+        Raises:
+            LabError: one of the processes died, or time is up; with the end of the log that should say why.
+        """
+        needs = tuple(needs)
+        deadline = time.monotonic() + seconds
+        while not condition():
+            for running in needs:
+                if not running.alive:
+                    name = running.command.name
+                    raise LabError(with_tail(f"{name} died before {what}", self._state.log(name)))
+            if time.monotonic() > deadline:
+                message = f"after {seconds:.0f} s it is still not so that {what}"
+                raise LabError(with_tail(message, self._state.log(needs[0].command.name)) if needs else message)
+            if self._given_up.wait(POLL_SECONDS):
+                raise LabError(f"gave up waiting until {what}")
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("node", timeout=timeout)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def agent_status(state: State, node: str, timeout: float = 3.0) -> dict[str, Any] | None:
+    """What a node's agent says of itself (``GET /v1/status``); None when it does not answer."""
+    connection = _UnixConnection(state.node(node).api, timeout)
+    try:
+        connection.request("GET", "/v1/status")
+        answer = connection.getresponse()
+        body = json.loads(answer.read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+    return body if answer.status == http.client.OK and isinstance(body, dict) else None
+
+
+def agent_connected(state: State, node: str) -> bool:
+    """Whether a node's agent speaks to its switch."""
+    status = agent_status(state, node)
+    return bool(status and status.get("connected"))
+
+
+def agent_ready(state: State, node: str) -> bool:
+    """Whether a node's switch holds what its agent wants it to."""
+    status = agent_status(state, node)
+    return bool(status and status.get("connected") and status.get("ready", True) and status.get("in_step", True))
+
+
+def health(port: int, path: str = "/readyz", timeout: float = 3.0) -> bool:
+    """Whether a process answers its health endpoint with 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def api_answers(state: State) -> bool:
+    """Whether the API serves a list with the lab's kubeconfig."""
+    return nodes_ready(state) is not None
+
+
+def nodes_ready(state: State) -> set[str] | None:
+    """Names of the nodes that are Ready; None when the API does not answer."""
+    if not state.kubeconfig.exists():
+        return None
+    try:
+        nodes, _ = Kube.connect(str(state.kubeconfig)).list(NODES)
+    except (ApiError, AccessError):
+        return None
+    return {node["metadata"]["name"] for node in nodes if _is_ready(node)}
+
+
+def _is_ready(node: dict[str, Any]) -> bool:
+    conditions = node.get("status", {}).get("conditions") or ()
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)

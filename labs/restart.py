@@ -1,0 +1,84 @@
+"""Killing one part of a lab and starting it again, as a crash and its recovery would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from labs import parts, processes, ready, switches
+from labs import state as states
+from labs.errors import LabError
+from labs.processes import Table
+from labs.progress import Progress
+from labs.ready import Waiter
+from labs.state import State
+from labs.wish import REAL, topology_of
+from topologies.spec import Topology, TopologyError
+
+PER_NODE = ("node", "switch")
+SINGLE = (parts.MANAGER, parts.API, parts.CLUSTER, parts.KUBELET)
+
+
+def restart(state: State, part: str, node: str = "", progress: Progress | None = None) -> None:
+    """Kill one part (SIGKILL), start it again with the same arguments, and return when it is ready.
+
+    Args:
+        state: the lab.
+        part: one of SINGLE, or of PER_NODE with ``node``.
+        node: whose agent or switch.
+        progress: told when it is ready again.
+
+    Raises:
+        LabError: no lab, no such node, or the part does not come back.
+    """
+    topology = topology_of(state)
+    if part in PER_NODE:
+        try:
+            topology.node(node)
+        except TopologyError as error:
+            raise LabError(str(error)) from error
+    with states.locked(state), (progress or Progress()).step(f"restarted {part} {node}".rstrip()):
+        table = Table(state)
+        if part == "switch":
+            _restart_switch(state, topology, table, node)
+        elif part == parts.API and states.read_record(state).get("kube") == REAL:
+            _restart_real_api(state, table)
+        else:
+            name = parts.agent(node) if part == "node" else part
+            _replace(table, name)
+            Waiter(state).until(f"{name} is ready", _condition(state, topology, name), [table.get(name)])
+
+
+def _replace(table: Table, name: str) -> None:
+    running = table.get(name)
+    processes.kill(running)
+    table.start(running.command)
+
+
+def _restart_switch(state: State, topology: Topology, table: Table, node: str) -> None:
+    if not table.get(parts.database(node)).alive:
+        _replace(table, parts.database(node))
+    _replace(table, parts.switch(node))
+    switches.await_configured(state, node)
+    switches.connect(state, topology, node)
+    if table.get(parts.agent(node)).alive:
+        needs = [table.get(parts.agent(node)), table.get(parts.switch(node))]
+        Waiter(state).until(f"{node} is programmed", lambda: ready.agent_ready(state, node), needs)
+
+
+def _restart_real_api(state: State, table: Table) -> None:
+    port = states.read_record(state)["ports"][parts.API]
+    for command, is_ready in parts.real_api(state, port):
+        _replace(table, command.name)
+        Waiter(state).until(f"{command.name} is ready", is_ready, [table.get(command.name)])
+
+
+def _condition(state: State, topology: Topology, name: str) -> Callable[[], object]:
+    if name == parts.API:
+        return lambda: ready.api_answers(state)
+    if name == parts.MANAGER:
+        port = states.read_record(state)["ports"][parts.MANAGER]
+        return lambda: ready.health(port)
+    if name.startswith("node-"):
+        return lambda: ready.agent_ready(state, name.removeprefix("node-"))
+    names = {node.name for node in topology.nodes}
+    return lambda: names <= (ready.nodes_ready(state) or set())
