@@ -1,7 +1,7 @@
 """The logical network as frozen values: what should be, with no idea of Kubernetes or OpenFlow.
 
 One :class:`Intent` holds everything. Its maps are never changed in place: :meth:`Intent.replace` returns a new one.
-References (port → switch → router, port → node) are resolved by the compiler; a reference to nothing is a
+References (port → switch, port → node) are resolved by the compiler; a reference to nothing is a
 :class:`Problem` there, never an exception.
 """
 
@@ -46,19 +46,10 @@ class LogicalSwitch:
 
     name: str  # "<namespace>/<index>"
     vni: int  # 1 .. 2**24 - 1, unique in the fabric; also the switch's number in the pipeline
-    router: int  # number of the tier-1 router it hangs off
+    router: int  # number of the tier-1 router it hangs off: its namespace's own, or 1 for the cluster's
     gateways: tuple[Interface, ...]
     origin: Origin
     snat: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Tier1:
-    """A tenant's router: one per namespace, or one for the cluster in a single-tier topology."""
-
-    number: int  # 1 .. 65535
-    name: str
-    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +92,6 @@ class Intent:
     single_tier: bool = False
     mtu: int = 1500  # of the underlay; pods get pod_mtu()
     switches: Mapping[int, LogicalSwitch] = field(default_factory=dict)  # by VNI
-    routers: Mapping[int, Tier1] = field(default_factory=dict)  # by number
     nodes: Mapping[str, TransportNode] = field(default_factory=dict)  # by name
     ports: Mapping[str, LogicalPort] = field(default_factory=dict)  # by name
     outside: tuple[Prefix, ...] = ()  # prefixes that are not pods' and are routed at tier-0

@@ -15,22 +15,14 @@ from immutables import Map
 
 from sdn.compile.pieces import Attachments, Delta, Piece, all_pieces, compile_piece, touched
 from sdn.model import Intent, Origin, Problem
-from sdn.openflow.pack import cookie_of, flow_key_bytes
+from sdn.openflow.pack import Encoded, encode
 from sdn.pipeline.flow import Flow
-
-
-class Entry(NamedTuple):
-    """A flow with what identifies it on a switch: canonical key bytes, and the cookie that names owner and content."""
-
-    key: bytes
-    cookie: int
-    flow: Flow
 
 
 class Changes(NamedTuple):
     """What to send to a switch, as one atomic bundle: flows to add or overwrite, and rules to delete strictly."""
 
-    add: tuple[Entry, ...] = ()
+    add: tuple[Encoded, ...] = ()
     delete: tuple[bytes, ...] = ()
 
     def __bool__(self) -> bool:
@@ -43,18 +35,18 @@ class Program:
 
     node: str
     owner: int
-    pieces: Map[Piece, tuple[Entry, ...]]
+    pieces: Map[Piece, tuple[Encoded, ...]]
     problems: Map[Piece, tuple[Problem, ...]]
-    claims: Map[bytes, tuple[tuple[Piece, Entry], ...]]  # by key, sorted by piece; the first is on the switch
+    claims: Map[bytes, tuple[tuple[Piece, Encoded], ...]]  # by key, sorted by piece; the first is on the switch
 
     def __len__(self) -> int:
         return len(self.claims)
 
-    def entries(self) -> Iterable[Entry]:
+    def entries(self) -> Iterable[Encoded]:
         """Every flow that should be on the switch."""
         return (claim[0][1] for claim in self.claims.values())
 
-    def get(self, key: bytes) -> Entry | None:
+    def get(self, key: bytes) -> Encoded | None:
         """The flow that should be on the switch under a key."""
         claim = self.claims.get(key)
         return claim[0][1] if claim else None
@@ -64,7 +56,9 @@ class Program:
         found = [problem for problems in self.problems.values() for problem in problems]
         for claim in self.claims.values():
             winner = claim[0][1].flow.origin
-            found += [_conflict(entry.flow.origin, winner) for _, entry in claim[1:] if entry.cookie != claim[0][1].cookie]
+            found += [
+                _conflict(entry.flow.origin, winner) for _, entry in claim[1:] if entry.cookie != claim[0][1].cookie
+            ]
         return list(dict.fromkeys(found))
 
 
@@ -93,10 +87,11 @@ def _recompute(
     program: Program, intent: Intent, attachments: Attachments, dirty: Iterable[Piece]
 ) -> tuple[Program, Changes]:
     pieces, problems, claims = program.pieces.mutate(), program.problems.mutate(), program.claims.mutate()
-    before: dict[bytes, Entry | None] = {}
+    before: dict[bytes, Encoded | None] = {}
     for piece in dirty:
         flows, found = compile_piece(piece, intent, program.node, attachments)
-        new = tuple(Entry(flow_key_bytes(f), cookie_of(f, program.owner), f) for f in flows)
+        new, unwritable = _encoded(flows, program.owner)
+        found += unwritable
         old = pieces.get(piece, ())
         _store(pieces, piece, new)
         _store(problems, piece, found)
@@ -109,14 +104,22 @@ def _recompute(
         for entry in new:
             _remember(before, claims, entry.key)
             others = claims.get(entry.key, ())
-            claims[entry.key] = (
-                tuple(sorted((*others, (piece, entry)), key=_by_piece)) if others else ((piece, entry),)
-            )
+            claims[entry.key] = tuple(sorted((*others, (piece, entry)), key=_by_piece)) if others else ((piece, entry),)
     after = Program(program.node, program.owner, pieces.finish(), problems.finish(), claims.finish())
     return after, _difference(before, after)
 
 
-def _by_piece(claim: tuple[Piece, Entry]) -> tuple[str, str]:
+def _encoded(flows: Iterable[Flow], owner: int) -> tuple[tuple[Encoded, ...], tuple[Problem, ...]]:
+    done, problems = [], []
+    for flow in flows:
+        try:
+            done.append(encode(flow, owner))
+        except ValueError as error:
+            problems.append(Problem(flow.origin, "FLOW_INVALID", str(error)))
+    return tuple(done), tuple(problems)
+
+
+def _by_piece(claim: tuple[Piece, Encoded]) -> tuple[str, str]:
     (kind, name), _ = claim
     return kind, str(name)
 
@@ -128,13 +131,13 @@ def _store(target, key, value) -> None:  # type: ignore[no-untyped-def]  # MapMu
         target.pop(key, None)
 
 
-def _remember(before: dict[bytes, Entry | None], claims, key: bytes) -> None:  # type: ignore[no-untyped-def]
+def _remember(before: dict[bytes, Encoded | None], claims, key: bytes) -> None:  # type: ignore[no-untyped-def]
     if key not in before:
         claim = claims.get(key)
         before[key] = claim[0][1] if claim else None
 
 
-def _difference(before: Mapping[bytes, Entry | None], after: Program) -> Changes:
+def _difference(before: Mapping[bytes, Encoded | None], after: Program) -> Changes:
     add, delete = [], []
     for key, old in before.items():
         new = after.get(key)

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ipam.address import Address
+from sdn.openflow.session import PacketIn, Switch
+
+from ncp.cni.realise import PodRealiser
 from ncp.cni.server import CniServer
 from ncp.kube.client import Kube
 from ncp.kube.reflector import Json, Key, Reflector
@@ -28,17 +29,16 @@ from ncp.node.loop import Loop, Outcome
 from ncp.node.metrics import NodeMetrics
 from ncp.node.network import PodNetwork
 from ncp.node.status import ProblemReporter
-from ncp.plumbing.node import NodePlumbing
-from ncp.plumbing.pods import PodPlumbing
+from ncp.plumbing.node import NodePort
+from ncp.plumbing.pods import PodPlumber
 from ncp.settings import Settings
 from ncp.translate.fabric import fabric_of, pod_blocks
-from ncp.translate.objects import format_mac, node_mac
-from sdn.model import TransportNode, pod_mtu
+from ncp.translate.objects import format_mac, transport_node
+from sdn.model import Problem, TransportNode, pod_mtu
 from sdn.openflow.pack import owner_of
-from sdn.openflow.session import PacketIn, Switch
 from sdn.ovsdb.client import Ovsdb
 from sdn.ovsdb.rows import node_rows
-from sdn.pipeline.tables import GATEWAY_MAC, PIPELINE
+from sdn.pipeline.tables import PIPELINE
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class NodeAgent:
             self.switch,
             audit_interval=settings.ncp.audit_interval,
             on_outcome=self._told,
-            on_problems=self._reporter.report,
+            on_problems=lambda problems: self._reporter.report([p for p in problems if self._is_ours(p)]),
         )
         self.ovsdb = Ovsdb(
             place.rundir / "db.sock",
@@ -93,10 +93,9 @@ class NodeAgent:
             on_connected=lambda: self._wake.set(),
         )
         self.network = PodNetwork(self.loop, self.cluster)
-        self._node_plumbing = NodePlumbing(place.netns)
-        self.cni = CniServer(
-            place.cni_socket, self.network, ovsdb=self.ovsdb, plumbing=PodPlumbing(place.netns)
-        )
+        self._node_port = NodePort(place.netns)
+        self._plumber = PodPlumber(place.netns)
+        self.cni = CniServer(place.cni_socket, PodRealiser(self.network, self.ovsdb, self._plumber))
         self.api = NodeApi(place.api_socket, views.paths(self))
         self.reflectors = {kind: Reflector(kube, res, self._on_change(kind)) for kind, res in KINDS}
         self._wake = threading.Event()
@@ -141,6 +140,8 @@ class NodeAgent:
         self.switch.stop()
         self.ovsdb.stop()
         self._reporter.stop()
+        self._plumber.close()
+        self._node_port.close()
 
     def _await_sync(self, kind: str, reflector: Reflector) -> None:
         reflector.synced.wait()
@@ -178,6 +179,14 @@ class NodeAgent:
         self.metrics.outcome(outcome)
         log.debug("%s: +%d -%d flows in %.1f ms", outcome.reason, outcome.added, outcome.deleted, outcome.seconds * 1e3)
 
+    def _is_ours(self, problem: Problem) -> bool:
+        """Whether a problem is for this node to report: its own, or that of a pod bound to it."""
+        origin = problem.origin
+        if origin.kind == "Pod":
+            pod: Any = self.reflectors["Pod"].store.get((origin.namespace, origin.name))
+            return pod is not None and pod["spec"].get("nodeName") == self.place.node
+        return origin.kind == "Node" and origin.name == self.place.node
+
     # -- the node's own rows and routes -----------------------------------------------------------------------------
 
     def _keep_node(self) -> None:
@@ -186,21 +195,15 @@ class NodeAgent:
         if here is None or not self.ovsdb.connected:
             return
         mtu = pod_mtu(self.settings.nsx_node_agent.mtu, here.tep.family)
+        mac = format_mac(here.mac)
         tables = {number: table.name for number, table in enumerate(PIPELINE.tables)}
         try:
-            rows = node_rows(
-                self.cluster, node_mac=format_mac(node_mac(here.name)), mtu=mtu, tables=tables, bridge=self.bridge
-            )
+            rows = node_rows(self.cluster, node_mac=mac, mtu=mtu, tables=tables, bridge=self.bridge)
             self.ovsdb.ensure_node(rows)
             self._attachments_changed()
-            self._node_plumbing.ensure(
-                prefixes=pod_blocks(self.settings),
-                gateways=tuple(interface.address for interface in fabric_of(self.settings).transit),
-                gateway_mac=GATEWAY_MAC,
-                sources=_one_per_family(here.addresses),
-                mac=node_mac(here.name),
-                mtu=mtu,
-            )
+            self._node_port.ensure_device(mac, mtu)
+            gateways = [interface.address for interface in fabric_of(self.settings).transit]
+            self._node_port.ensure_routes(pod_blocks(self.settings), gateways, here.addresses, mtu)
         except Exception as error:
             log.warning("node %s: its bridge or routes are not as they should be: %s; trying again", here.name, error)
             self.metrics.node_error(str(error))
@@ -209,8 +212,6 @@ class NodeAgent:
 
     def _here(self) -> TransportNode | None:
         """This node as the API server has it, from the reflector (the loop's intent may still wait for other kinds)."""
-        from ncp.translate.objects import transport_node
-
         obj: Any = self.reflectors["Node"].store.get(("", self.place.node))
         return transport_node(obj)[0] if obj is not None else None
 
@@ -228,15 +229,3 @@ class NodeAgent:
     def _api_check(self) -> str | None:
         stale = [kind for kind, reflector in self.reflectors.items() if not reflector.healthy()]
         return f"the API server has not been heard of for a while ({', '.join(stale)})" if stale else None
-
-
-def _one_per_family(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
-    found: dict[int, Address] = {}
-    for address in addresses:
-        found.setdefault(address.family, address)
-    return tuple(found.values())
-
-
-def uptime(since: float) -> float:
-    """Seconds since ``since`` (time.monotonic)."""
-    return time.monotonic() - since

@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from sdn.openflow.session import BundleRefused, Switch, SwitchGone, SwitchTimeout
+
 from ncp.node.audit import Drift, compare
 from ncp.translate.intent import Fabric, Key, Translation, apply_all, start
 from ncp.translate.objects import Object
 from sdn.compile.pieces import Attachments, Delta
 from sdn.model import Problem
-from sdn.openflow.session import BundleRefused, Switch, SwitchGone, SwitchTimeout
 from sdn.program import Changes, Program, against, build, empty, update
 
 log = logging.getLogger(__name__)
@@ -210,7 +211,9 @@ class Loop:
             if audit and self._caught_up:
                 self._audit()
         except (SwitchGone, SwitchTimeout) as error:
-            log.warning("node %s: the switch did not take a change (%s); comparing again when it answers", self.node, error)
+            log.warning(
+                "node %s: the switch did not take a change (%s); comparing again when it answers", self.node, error
+            )
             self._caught_up = False
             return time.monotonic() + RETRY
         self._tell_problems()
@@ -316,4 +319,3 @@ class Loop:
 def _is(program: Program, key: bytes, cookie: int) -> bool:
     entry = program.get(key)
     return entry is not None and entry.cookie == cookie
-

@@ -29,7 +29,9 @@ class NodeMetrics:
         self._packet_ins = Counter(
             "ncp_node_packet_ins", "Packets answered by the controller", ["answer"], registry=registry
         )
-        self._errors = Gauge("ncp_node_rows_failing", "1 while bridge, tunnel or routes cannot be made", registry=registry)
+        self._errors = Gauge(
+            "ncp_node_rows_failing", "1 while bridge, tunnel or routes cannot be made", registry=registry
+        )
 
     def outcome(self, outcome: Outcome) -> None:
         """One exchange with the switch."""

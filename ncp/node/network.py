@@ -7,11 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ncp.cni.server import NotDecided, NotRealised, PortConfig, UnknownPod
+from ncp.cni.realise import NotDecided, NotRealised, UnknownPod
+from ncp.cni.result import PortConfig
 from ncp.node.loop import Loop
 from ncp.translate import objects
 from sdn.model import pod_mtu
-from sdn.ovsdb.client import Attachment
+from sdn.ovsdb.rows import Attachment
 
 ERROR = "ncp/error.network"
 
@@ -70,7 +71,9 @@ class PodNetwork:
         here = intent.nodes.get(self._loop.node)
         if here is None:
             raise NotDecided(f"node {self._loop.node} has no address yet, so its MTU is not known")
-        return PortConfig(port.vni, port.mac, interfaces, gateways, pod_mtu(intent.mtu, here.tep.family))
+        return PortConfig(
+            port.vni, objects.format_mac(port.mac), interfaces, gateways, pod_mtu(intent.mtu, here.tep.family)
+        )
 
     def realise(self, iface_id: str, attachment: Attachment, deadline: float) -> None:
         """Return when the switch has acknowledged the port's flows.
@@ -90,7 +93,9 @@ class PodNetwork:
             NotRealised: not by the deadline.
         """
         if not self._loop.withdraw(iface_id, deadline):
-            raise NotRealised(f"the flows of {iface_id} are still on node {self._loop.node}: the switch does not answer")
+            raise NotRealised(
+                f"the flows of {iface_id} are still on node {self._loop.node}: the switch does not answer"
+            )
 
     def installed(self, iface_id: str, attachment: Attachment) -> str | None:
         """None where the port's flows are on the switch; else what is missing."""

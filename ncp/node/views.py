@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sdn.model import Origin
+from sdn.openflow.pack import Encoded
 from sdn.pipeline.render import actions_text, match_text
 from sdn.pipeline.tables import PIPELINE
-from sdn.program import Entry
 
 if TYPE_CHECKING:
     from ncp.node.agent import NodeAgent
@@ -45,9 +45,7 @@ def status(agent: NodeAgent) -> dict[str, Any]:
         "flows": len(loop.program),
         "last_audit": loop.last_audit,
         "ports": sorted(ports, key=lambda port: str(port["name"])),
-        "problems": [
-            {"origin": _origin(p.origin), "reason": p.reason, "message": p.message} for p in loop.problems()
-        ],
+        "problems": [{"origin": _origin(p.origin), "reason": p.reason, "message": p.message} for p in loop.problems()],
         "drift": [each._asdict() for each in loop.drift],
     }
 
@@ -69,7 +67,7 @@ def flows(agent: NodeAgent) -> dict[str, Any]:
     return {"node": agent.place.node, "flows": rows}
 
 
-def _row(entry: Entry, state: str, packets: int, size: int) -> dict[str, Any]:
+def _row(entry: Encoded, state: str, packets: int, size: int) -> dict[str, Any]:
     flow = entry.flow
     return {
         "table": flow.table,

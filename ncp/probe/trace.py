@@ -17,7 +17,12 @@ Tracer = Callable[[str, str], str]
 _FINAL: Final = re.compile(r"^Final flow: (.*)$", re.MULTILINE)
 _OUTPUT: Final = re.compile(r"output port is (\d+)|^\s*output:(\d+)|^\s*(IN_PORT)\b", re.MULTILINE)
 _COOKIE: Final = re.compile(r"^\s*\d+\. .*cookie (0x[0-9a-f]+)", re.MULTILINE)
-_PROTOCOL: Final = {"tcp": ("tcp", "tcp6"), "udp": ("udp", "udp6"), "sctp": ("sctp", "sctp6"), "icmp": ("icmp", "icmp6")}
+_PROTOCOL: Final = {
+    "tcp": ("tcp", "tcp6"),
+    "udp": ("udp", "udp6"),
+    "sctp": ("sctp", "sctp6"),
+    "icmp": ("icmp", "icmp6"),
+}
 _HOPS: Final = 2  # a packet crosses at most one tunnel
 
 _SAME_NETWORK: Final = ("dl_src", "dl_dst", "nw_src", "nw_dst", "ipv6_src", "ipv6_dst", "nw_ttl", "tp_src", "tp_dst")
@@ -40,7 +45,9 @@ def traced(intent: Intent, endpoints: Mapping[str, Endpoint], probe: Probe, trac
             node, flow = destination.node, tunnelled(text, destination.vni)
             continue
         arrived = node == destination.node and port == str(destination.ofport)
-        return Verdict("yes" if arrived else "no", f"at {node}, {'output ' + port if port else 'dropped'}, flow {cookie}")
+        return Verdict(
+            "yes" if arrived else "no", f"at {node}, {'output ' + port if port else 'dropped'}, flow {cookie}"
+        )
     return Verdict("no", "it crosses more than one tunnel")
 
 

@@ -104,7 +104,11 @@ def build(source: Endpoint, destination: Endpoint, probe: Probe, number: int, *,
         return bytes(_neighbour(mac, str(here), str(there), probe.family))
     same = source.vni == destination.vni and source.vni != 0
     ether = Ether(src=mac, dst=format_mac(destination.mac if same else GATEWAY_MAC))
-    network = IP(src=str(here), dst=str(there), ttl=ttl) if probe.family == 4 else IPv6(src=str(here), dst=str(there), hlim=ttl)
+    network = (
+        IP(src=str(here), dst=str(there), ttl=ttl)
+        if probe.family == 4
+        else IPv6(src=str(here), dst=str(there), hlim=ttl)
+    )
     return bytes(ether / network / _transport(probe, number))
 
 
@@ -169,7 +173,9 @@ def _identify_datagram(parsed: Packet, family: int, peer: str) -> tuple[tuple[st
     if ICMPv6EchoReply in parsed:
         return ("icmp", 6, parsed[ICMPv6EchoReply].id, peer), Verdict("yes", f"echo reply, hop limit {parsed.hlim}")
     if ICMPv6ND_NA in parsed:
-        return ("neighbour", 6, 0, str(parsed[ICMPv6ND_NA].tgt)), Verdict("yes", f"is at {parsed.payload.payload.lladdr}")
+        return ("neighbour", 6, 0, str(parsed[ICMPv6ND_NA].tgt)), Verdict(
+            "yes", f"is at {parsed.payload.payload.lladdr}"
+        )
     if (ICMP in parsed and parsed[ICMP].type == 3) or ICMPv6DestUnreach in parsed:
         return _identify_unreachable(parsed, family)
     if UDP in parsed:

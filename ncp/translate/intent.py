@@ -16,7 +16,7 @@ from ipam.address import Interface, Prefix
 from ncp.translate import objects
 from ncp.translate.objects import Object
 from sdn.compile.pieces import Delta
-from sdn.model import Intent, LogicalSwitch, Problem, Tier0, Tier1
+from sdn.model import Intent, LogicalSwitch, Problem, Tier0
 
 Key = tuple[str, str]
 
@@ -59,7 +59,6 @@ def start(fabric: Fabric) -> Translation:
         single_tier=fabric.single_tier,
         mtu=fabric.mtu,
         switches=Map(),
-        routers=Map(),
         nodes=Map(),
         ports=Map(),
         outside=fabric.outside,
@@ -107,7 +106,7 @@ def _apply_node(state: Translation, key: Key, obj: Object | None) -> tuple[Trans
 
 
 def _apply_namespace(state: Translation, key: Key, obj: Object | None) -> tuple[Translation, Delta]:
-    new, router, problems = objects.segments(obj) if obj is not None else ((), None, ())
+    new, problems = objects.segments(obj) if obj is not None else ((), ())
     state = _noted(state, "Namespace", key, problems)
     name = key[1]
     old = state.by_namespace.get(name, ())
@@ -123,23 +122,13 @@ def _apply_namespace(state: Translation, key: Key, obj: Object | None) -> tuple[
         if switches.get(vni) != (claim[0] if claim else None):
             switches = _with(switches, vni, claim[0] if claim else None)
             changed.add(vni)
-    routers = _routers(state.intent.routers, old, router)
     state = replace(
         state,
-        intent=state.intent.replace(switches=switches, routers=routers),
+        intent=state.intent.replace(switches=switches),
         by_namespace=_with(state.by_namespace, name, new or None),
         claims=claims,
     )
     return state, Delta(switches=frozenset(changed))
-
-
-def _routers(routers: Any, old: tuple[LogicalSwitch, ...], new: Tier1 | None) -> Any:
-    """Two-tier: a namespace's router is its own. Single-tier: number 1 is shared and stays once it is there."""
-    for number in {switch.router for switch in old} - {1}:
-        routers = _with(routers, number, None)
-    if new is None or new.number in routers:
-        return routers
-    return _with(routers, new.number, new)
 
 
 def _noted(state: Translation, kind: str, key: Key, problems: tuple[Problem, ...]) -> Translation:

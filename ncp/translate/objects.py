@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from ipam.address import Address, Interface, parse_address, parse_interface
-from sdn.model import LogicalPort, LogicalSwitch, Origin, Problem, Tier1, TransportNode
+from sdn.model import LogicalPort, LogicalSwitch, Origin, Problem, TransportNode
 
 Object = Mapping[str, Any]
 
@@ -41,12 +41,12 @@ def owned(obj: Object, cluster: str) -> bool:
     return annotation(obj, CLUSTER) in (None, cluster)
 
 
-def segments(namespace: Object) -> tuple[tuple[LogicalSwitch, ...], Tier1 | None, tuple[Problem, ...]]:
-    """A namespace's logical switches and its tier-1 router, as the manager decided."""
+def segments(namespace: Object) -> tuple[tuple[LogicalSwitch, ...], tuple[Problem, ...]]:
+    """A namespace's logical switches, as the manager decided."""
     origin = origin_of("Namespace", namespace)
     text = annotation(namespace, SEGMENTS)
     if text is None:
-        return (), None, ()
+        return (), ()
     try:
         found = tuple(
             LogicalSwitch(
@@ -60,9 +60,8 @@ def segments(namespace: Object) -> tuple[tuple[LogicalSwitch, ...], Tier1 | None
             for index, each in enumerate(_list(text))
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return (), None, (_malformed(origin, SEGMENTS, error),)
-    router = Tier1(found[0].router, origin.name, origin) if found else None
-    return found, router, ()
+        return (), (_malformed(origin, SEGMENTS, error),)
+    return found, ()
 
 
 def port(pod: Object) -> tuple[LogicalPort | None, tuple[Problem, ...]]:

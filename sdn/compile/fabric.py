@@ -13,16 +13,16 @@ from sdn.compile.terms import (
     ICMPV6,
     TOO_BIG,
     TTL_EXCEEDED,
-    answer_arp,
-    answer_solicitation,
     flow,
     goto,
     link_local,
+    next_hop,
     to_address,
 )
 from sdn.model import Intent, Origin, TransportNode, pod_mtu
 from sdn.pipeline.flow import (
     IN_PORT,
+    Action,
     CheckPacketLarger,
     Controller,
     CopyField,
@@ -37,6 +37,9 @@ from sdn.pipeline.tables import (
     FROM_TUNNEL,
     GATEWAY_MAC,
     GENEVE_PORT,
+    NEXT_HOP_MAC,
+    NEXT_HOP_V4,
+    NEXT_HOP_V6,
     NODE_PORT,
     OUTPUT,
     PIPELINE,
@@ -71,9 +74,10 @@ def compile_fabric(intent: Intent, node: TransportNode) -> tuple[Flow, ...]:
         *_entries(intent, node),
         *_guards(),
         *_too_big(),
-        *_neighbour_discovery(),
+        *_requests(),
         *_routers(),
         *_tier0(intent),
+        *_resolved(),
         *_delivery(),
     )
 
@@ -119,7 +123,7 @@ def _guards() -> list[Flow]:
         flow("spoof_guard", 10, (ETH_ARP,), (), drop("spoof-arp")),
         flow("spoof_guard", 10, (ETH_IPV4,), (), drop("spoof-ip")),
         flow("spoof_guard", 10, (ETH_IPV6,), (), drop("spoof-ip")),
-        flow("spoof_guard", 100, (*ICMPV6, solicit, unspecified), (), drop("nd-consumed")),
+        flow("spoof_guard", 100, (*ICMPV6, solicit, unspecified), (), drop("dad-probe")),
         flow("nd_guard", 50, (*ICMPV6, solicit, ("nd_sll", 0, None)), (goto("mtu"),), fabric("stage", "mtu")),
         flow("nd_guard", 10, (*ICMPV6, solicit), (), drop("spoof-nd")),
         flow("nd_guard", 10, (*ICMPV6, advertise), (), drop("spoof-nd")),
@@ -136,31 +140,83 @@ def _too_big() -> list[Flow]:
     ]
 
 
-def _neighbour_discovery() -> list[Flow]:
-    table = "neighbour_discovery"
+def _requests() -> list[Flow]:
+    """ARP requests and solicitations look up their answer; packets for the gateway's MAC address are routed."""
     routed = ("eth_dst", GATEWAY_MAC, None)
-    gateway = link_local(GATEWAY_MAC)
+    asks_arp, asks_nd = (ETH_ARP, ("arp_op", 1, None)), (*ICMPV6, ("icmpv6_type", 135, None))
+    from_arp = (CopyField("arp_tpa", NEXT_HOP_V4.register, 32), goto("neighbour"))
+    from_nd = (CopyField("nd_target", NEXT_HOP_V6.register, 128), goto("neighbour"))
     return [
-        flow(table, 50, (ETH_ARP,), (), drop("arp-unanswered")),
-        flow(table, 50, (*ICMPV6, ("icmpv6_type", 135, None)), (), drop("nd-unanswered")),
-        flow(table, 50, (*ICMPV6, ("icmpv6_type", 133, None)), (), drop("nd-unanswered")),
-        flow(table, 40, (ETH_IPV4, routed), (goto("gateway"),), fabric("stage", "gateway")),
-        flow(table, 40, (ETH_IPV6, routed), (goto("gateway"),), fabric("stage", "gateway")),
+        flow("requests", 60, asks_arp, from_arp, fabric("stage", "neighbour")),
+        flow("requests", 60, asks_nd, from_nd, fabric("stage", "neighbour")),
+        flow("requests", 50, (ETH_ARP,), (), drop("arp-unanswered")),
+        flow("requests", 50, (*ICMPV6, ("icmpv6_type", 133, None)), (), drop("nd-unanswered")),
+        flow("requests", 40, (ETH_IPV4, routed), (goto("gateway"),), fabric("stage", "gateway")),
+        flow("requests", 40, (ETH_IPV6, routed), (goto("gateway"),), fabric("stage", "gateway")),
+        flow("neighbour", 10, (ETH_ARP,), (), drop("arp-unanswered")),
+        flow("neighbour", 10, asks_nd, (), drop("nd-unanswered")),
         flow(
-            table,
-            100,
-            (*ICMPV6, ("icmpv6_type", 135, None), ("nd_target", gateway.value, None)),
-            answer_solicitation(GATEWAY_MAC, gateway, router=True),
-            fabric("answer", "neighbour solicitation for a gateway's link-local address"),
+            "neighbour",
+            50,
+            (next_hop(link_local(GATEWAY_MAC)),),
+            (NEXT_HOP_MAC.set(GATEWAY_MAC), goto("resolved")),
+            fabric("gateway", "link-local address"),
         ),
+    ]
+
+
+def _resolved() -> list[Flow]:
+    """What is done with the MAC address that was found."""
+    asks_nd = (*ICMPV6, ("icmpv6_type", 135, None))
+    to_next_hop = (
+        SetField("eth_src", GATEWAY_MAC),
+        CopyField(NEXT_HOP_MAC.register, "eth_dst", 48),
+        goto("l2_forward"),
+    )
+    answered = fabric("answer", "ARP request or neighbour solicitation")
+    return [
+        flow("resolved", 20, (ETH_ARP, ("arp_op", 1, None)), _arp_reply(), answered),
+        flow("resolved", 30, (*asks_nd, NEXT_HOP_MAC.match(GATEWAY_MAC)), _advertisement(router=True), answered),
+        flow("resolved", 20, asks_nd, _advertisement(router=False), answered),
+        flow("resolved", 10, (ETH_IPV4,), to_next_hop, fabric("stage", "l2_forward")),
+        flow("resolved", 10, (ETH_IPV6,), to_next_hop, fabric("stage", "l2_forward")),
         flow(
             "nd_reply",
             100,
             (*ICMPV6, ("icmpv6_type", 136, None)),
             (CopyField("eth_src", "nd_tll", 48), Output(IN_PORT)),
-            fabric("answer", "neighbour solicitation"),
+            answered,
         ),
     ]
+
+
+def _arp_reply() -> tuple[Action, ...]:
+    """Turn an ARP request into its reply (RFC 826)."""
+    return (
+        CopyField("eth_src", "eth_dst", 48),
+        CopyField(NEXT_HOP_MAC.register, "eth_src", 48),
+        SetField("arp_op", 2),
+        CopyField("arp_sha", "arp_tha", 48),
+        CopyField(NEXT_HOP_MAC.register, "arp_sha", 48),
+        CopyField("arp_spa", "arp_tpa", 32),
+        CopyField(NEXT_HOP_V4.register, "arp_spa", 32),
+        Output(IN_PORT),
+    )
+
+
+def _advertisement(*, router: bool) -> tuple[Action, ...]:
+    """Turn a neighbour solicitation into its advertisement, finished in table nd_reply (RFC 4861 section 4.4)."""
+    flags = 0xE0000000 if router else 0x60000000  # R, S, O
+    return (
+        CopyField("eth_src", "eth_dst", 48),
+        CopyField(NEXT_HOP_MAC.register, "eth_src", 48),
+        CopyField("ipv6_src", "ipv6_dst", 128),
+        CopyField(NEXT_HOP_V6.register, "ipv6_src", 128),
+        SetField("nd_options_type", 2),  # the source link-layer option becomes the target's
+        SetField("nd_reserved", flags),
+        SetField("icmpv6_type", 136),
+        goto("nd_reply"),
+    )
 
 
 def _routers() -> list[Flow]:
@@ -179,9 +235,7 @@ def _routers() -> list[Flow]:
     ):
         found.append(flow("gateway", 50, match, (), drop("link-local")))
     for eth in (ETH_IPV4, ETH_IPV6):
-        found.append(
-            flow("gateway", 40, (SOURCE.match(FROM_NODE), eth), (goto("tier0"),), fabric("stage", "tier0"))
-        )
+        found.append(flow("gateway", 40, (SOURCE.match(FROM_NODE), eth), (goto("tier0"),), fabric("stage", "tier0")))
         found.append(flow("tier1_out", 10, (eth,), (DEC_TTL, goto("tier0")), fabric("route", "default to tier-0")))
     return [*found, *answer_echo(link_local(GATEWAY_MAC), fabric("answer", "echo to a gateway's link-local address"))]
 
@@ -191,16 +245,15 @@ def _tier0(intent: Intent) -> list[Flow]:
     segment = SEGMENT.match(intent.tier0.transit_vni)
     for interface in intent.tier0.gateways:
         address = interface.address
-        found.extend(answer_for(segment, GATEWAY_MAC, address, fabric("tier-0", "gateway"), router=True))
+        found.append(neighbour(segment, address, GATEWAY_MAC, fabric("tier-0", "gateway")))
         found.extend(answer_echo(address, fabric("tier-0", "echo")))
     exit_node = intent.nodes.get(intent.tier0.exit_node)
     if exit_node:
         out = (
             DEC_TTL,
             SEGMENT.set(intent.tier0.transit_vni),
-            SetField("eth_src", GATEWAY_MAC),
-            SetField("eth_dst", exit_node.mac),
-            goto("l2_forward"),
+            NEXT_HOP_MAC.set(exit_node.mac),
+            goto("resolved"),
         )
         for eth in (ETH_IPV4, ETH_IPV6):
             found.append(flow("tier0", 10, (eth,), out, fabric("route", "default by the exit node")))
@@ -217,13 +270,9 @@ def _delivery() -> list[Flow]:
     ]
 
 
-def answer_for(segment: Term, mac: int, address: Address, origin: Origin, *, router: bool) -> list[Flow]:
-    """Answer ARP or neighbour solicitations on a segment for one address."""
-    if address.family == 4:
-        match = (segment, ETH_ARP, ("arp_op", 1, None), ("arp_tpa", address.value, None))
-        return [flow("neighbour_discovery", 100, match, (*answer_arp(mac, address), Output(IN_PORT)), origin)]
-    match = (segment, *ICMPV6, ("icmpv6_type", 135, None), ("nd_target", address.value, None))
-    return [flow("neighbour_discovery", 100, match, answer_solicitation(mac, address, router=router), origin)]
+def neighbour(segment: Term, address: Address, mac: int, origin: Origin) -> Flow:
+    """An entry of a segment's ARP and neighbour table."""
+    return flow("neighbour", 100, (segment, next_hop(address)), (NEXT_HOP_MAC.set(mac), goto("resolved")), origin)
 
 
 def answer_echo(address: Address, origin: Origin) -> list[Flow]:
@@ -246,4 +295,3 @@ def answer_echo(address: Address, origin: Origin) -> list[Flow]:
         flow("gateway", 100, match, answer, origin),
         flow("gateway", 90, to_address(address), (), drop("to-router")),
     ]
-

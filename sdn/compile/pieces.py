@@ -59,12 +59,13 @@ def all_pieces(intent: Intent) -> Iterator[Piece]:
 
 def touched(intent: Intent, node: str, delta: Delta) -> set[Piece]:
     """The pieces that read something in ``delta``, in the new intent (pieces of things gone are among them)."""
-    if delta.settings:
-        return set(all_pieces(intent))
     found: set[Piece] = {("port", name) for name in delta.ports}
     found.update(("switch", vni) for vni in delta.switches)
     found.update(("node", name) for name in delta.nodes)
-    if delta.nodes & {node, intent.tier0.exit_node}:
+    if delta.settings or node in delta.nodes:
+        found.update(all_pieces(intent))
+        return found
+    if intent.tier0.exit_node in delta.nodes:
         found.add(FABRIC)
     if delta.switches or delta.nodes:
         found.update(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipam.address import Address
-from sdn.compile.fabric import answer_for
+from sdn.compile.fabric import neighbour
 from sdn.compile.terms import (
     ETH_ARP,
     ICMPV6,
@@ -11,11 +11,10 @@ from sdn.compile.terms import (
     from_address,
     goto,
     link_local,
-    to_address,
 )
 from sdn.model import LogicalPort, LogicalSwitch
 from sdn.pipeline.flow import Action, CheckPacketLarger, Flow, SetField
-from sdn.pipeline.tables import FROM_POD, GATEWAY_MAC, GENEVE_PORT, OUTPUT, ROUTER, SEGMENT, SOURCE
+from sdn.pipeline.tables import FROM_POD, GENEVE_PORT, OUTPUT, ROUTER, SEGMENT, SOURCE
 
 
 def compile_local(
@@ -42,13 +41,13 @@ def _reachable(port: LogicalPort, forward: tuple[Action, ...]) -> tuple[Flow, ..
     found = [
         flow("l2_forward", 100, (segment, ("eth_dst", port.mac, None)), forward, port.origin.about("forward")),
     ]
-    resolved = (SetField("eth_src", GATEWAY_MAC), SetField("eth_dst", port.mac), goto("l2_forward"))
-    for address in port.addresses:
-        found += answer_for(segment, port.mac, address, port.origin.about("neighbour"), router=False)
-        found.append(flow("neighbour", 100, (segment, *to_address(address)), resolved, port.origin.about("next hop")))
-    if any(address.family == 6 for address in port.addresses):
-        found += answer_for(segment, port.mac, link_local(port.mac), port.origin.about("neighbour"), router=False)
+    addresses = (*port.addresses, *_link_local(port))
+    found += [neighbour(segment, address, port.mac, port.origin.about("neighbour")) for address in addresses]
     return tuple(found)
+
+
+def _link_local(port: LogicalPort) -> tuple[Address, ...]:
+    return (link_local(port.mac),) if any(address.family == 6 for address in port.addresses) else ()
 
 
 def _classified(
@@ -67,27 +66,15 @@ def _classified(
 
 def _guarded(port: LogicalPort, ofport: int) -> tuple[Flow, ...]:
     here = ("in_port", ofport, None)
+    bound = port.origin.about("bound address")
     found = []
-    for address in port.addresses:
-        bound = port.origin.about("bound address")
+    for address in (*port.addresses, *_link_local(port)):
+        onward = "mtu" if address.family == 4 else "nd_guard"
+        found.append(flow("spoof_guard", 50, (here, *from_address(address)), (goto(onward),), bound))
         if address.family == 4:
             arp = (here, ETH_ARP, ("arp_spa", address.value, None), ("arp_sha", port.mac, None))
             found.append(flow("spoof_guard", 50, arp, (goto("mtu"),), bound))
-            found.append(flow("spoof_guard", 50, (here, *from_address(address)), (goto("mtu"),), bound))
-        else:
-            found += _guarded_v6(port, here, address)
-    if any(address.family == 6 for address in port.addresses):
-        found += _guarded_v6(port, here, link_local(port.mac))
+    if _link_local(port):
         own = (here, *ICMPV6, ("icmpv6_type", 135, None), ("nd_sll", port.mac, None))
-        found.append(flow("nd_guard", 50, own, (goto("mtu"),), port.origin.about("bound address")))
+        found.append(flow("nd_guard", 50, own, (goto("mtu"),), bound))
     return tuple(found)
-
-
-def _guarded_v6(port: LogicalPort, here: tuple[str, int, int | None], address: Address) -> list[Flow]:
-    bound = port.origin.about("bound address")
-    advertised = (here, *ICMPV6, ("icmpv6_type", 136, None), ("nd_target", address.value, None))
-    return [
-        flow("spoof_guard", 50, (here, *from_address(address)), (goto("nd_guard"),), bound),
-        flow("nd_guard", 50, advertised, (), port.origin.about("own advertisement")),
-    ]
-

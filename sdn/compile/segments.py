@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sdn.compile.fabric import answer_echo, answer_for
-from sdn.compile.terms import DEC_TTL, flow, goto, route_priority, to_prefix
+from sdn.compile.fabric import answer_echo, neighbour
+from sdn.compile.terms import DEC_TTL, TO_DESTINATION, flow, goto, route_priority, to_prefix
 from sdn.model import LogicalSwitch
 from sdn.pipeline.flow import Flow
 from sdn.pipeline.tables import GATEWAY_MAC, ROUTER, SEGMENT
@@ -14,13 +14,11 @@ def compile_switch(switch: LogicalSwitch) -> tuple[Flow, ...]:
     found: list[Flow] = []
     segment = SEGMENT.match(switch.vni)
     for gateway in switch.gateways:
-        found.extend(
-            answer_for(segment, GATEWAY_MAC, gateway.address, switch.origin.about("gateway"), router=True)
-        )
+        found.append(neighbour(segment, gateway.address, GATEWAY_MAC, switch.origin.about("gateway")))
         found.extend(answer_echo(gateway.address, switch.origin.about("gateway echo")))
         subnet = gateway.prefix
         match, priority = to_prefix(subnet), route_priority(subnet)
-        connected = (DEC_TTL, SEGMENT.set(switch.vni), goto("neighbour"))
+        connected = (DEC_TTL, SEGMENT.set(switch.vni), TO_DESTINATION[subnet.family], goto("neighbour"))
         at_router = (ROUTER.match(switch.router), *match)
         origin = switch.origin.about("tier-1 connected route")
         found.append(flow("tier1_out", priority, at_router, connected, origin))
@@ -28,4 +26,3 @@ def compile_switch(switch: LogicalSwitch) -> tuple[Flow, ...]:
         down = (DEC_TTL, ROUTER.set(switch.router), goto("tier1_in"))
         found.append(flow("tier0", priority, match, down, switch.origin.about("tier-0 route")))
     return tuple(found)
-

@@ -6,8 +6,8 @@ from typing import Final
 
 from ipam.address import Address, Prefix
 from sdn.model import Origin
-from sdn.pipeline.flow import Action, CopyField, DecTtl, Flow, Goto, Match, SetField, Term
-from sdn.pipeline.tables import T
+from sdn.pipeline.flow import Action, CopyField, DecTtl, Flow, Goto, Match, Term
+from sdn.pipeline.tables import NEXT_HOP_V4, NEXT_HOP_V6, T
 
 ETH_IPV4: Final[Term] = ("eth_type", 0x0800, None)
 ETH_ARP: Final[Term] = ("eth_type", 0x0806, None)
@@ -19,9 +19,6 @@ ETH_IP: Final[dict[int, Term]] = {4: ETH_IPV4, 6: ETH_IPV6}
 TTL_EXCEEDED: Final = b"\x01"
 TOO_BIG: Final = b"\x02"
 """First byte of the userdata of a packet sent to the controller: what to answer."""
-
-SWAP_ETH: Final[tuple[Action, ...]] = (CopyField("eth_src", "eth_dst", 48),)
-"""Send back to the sender; the caller then sets ``eth_src``."""
 
 
 def goto(table: str) -> Goto:
@@ -66,32 +63,15 @@ def link_local(mac: int) -> Address:
     return Address(6, (0xFE80 << 112) | interface)
 
 
-def answer_arp(mac: int, address: Address) -> tuple[Action, ...]:
-    """Turn an ARP request for ``address`` into its reply (RFC 826)."""
-    return (
-        CopyField("eth_src", "eth_dst", 48),
-        SetField("eth_src", mac),
-        SetField("arp_op", 2),
-        CopyField("arp_sha", "arp_tha", 48),
-        SetField("arp_sha", mac),
-        CopyField("arp_spa", "arp_tpa", 32),
-        SetField("arp_spa", address.value),
-    )
+def next_hop(address: Address) -> Term:
+    """Packets whose next hop is ``address``."""
+    return (NEXT_HOP_V4 if address.family == 4 else NEXT_HOP_V6).match(address.value)
 
 
-def answer_solicitation(mac: int, address: Address, *, router: bool) -> tuple[Action, ...]:
-    """Turn a neighbour solicitation into its advertisement, finished in table nd_reply (RFC 4861 section 4.4)."""
-    flags = 0xE0000000 if router else 0x60000000  # R, S, O
-    return (
-        CopyField("eth_src", "eth_dst", 48),
-        SetField("eth_src", mac),
-        CopyField("ipv6_src", "ipv6_dst", 128),
-        SetField("ipv6_src", address.value),
-        SetField("nd_options_type", 2),  # the source link-layer option becomes the target's
-        SetField("nd_reserved", flags),
-        SetField("icmpv6_type", 136),
-        goto("nd_reply"),
-    )
-
+TO_DESTINATION: Final[dict[int, Action]] = {
+    4: CopyField("ipv4_dst", NEXT_HOP_V4.register, 32),
+    6: CopyField("ipv6_dst", NEXT_HOP_V6.register, 128),
+}
+"""By family: the next hop is the destination itself, as on a connected route."""
 
 DEC_TTL: Final = DecTtl()

@@ -23,9 +23,13 @@ from sdn.pipeline.flow import (
 )
 from sdn.pipeline.spec import Pipeline
 
-_MAC = frozenset({"eth_src", "eth_dst", "arp_sha", "arp_tha", "nd_sll", "nd_tll", "ipv6_nd_sll", "ipv6_nd_tll"})
-_IPV4 = frozenset({"ipv4_src", "ipv4_dst", "arp_spa", "arp_tpa", "tun_ipv4_src", "tun_ipv4_dst"})
-_IPV6 = frozenset({"ipv6_src", "ipv6_dst", "nd_target", "ipv6_nd_target", "tun_ipv6_src", "tun_ipv6_dst"})
+_MAC = frozenset(
+    {"eth_src", "eth_dst", "arp_sha", "arp_tha", "nd_sll", "nd_tll", "ipv6_nd_sll", "ipv6_nd_tll", "next_hop_mac"}
+)
+_IPV4 = frozenset({"ipv4_src", "ipv4_dst", "arp_spa", "arp_tpa", "tun_ipv4_src", "tun_ipv4_dst", "next_hop_v4"})
+_IPV6 = frozenset(
+    {"ipv6_src", "ipv6_dst", "nd_target", "ipv6_nd_target", "tun_ipv6_src", "tun_ipv6_dst", "next_hop_v6"}
+)
 
 
 def value_text(name: str, value: int) -> str:
@@ -58,16 +62,17 @@ def term_text(pipeline: Pipeline, term: Term) -> str:
 
 
 def _register_text(pipeline: Pipeline, name: str, value: int, mask: int | None) -> str:
-    bits = 0xFFFFFFFF if mask is None else mask
-    fields = [f for f in pipeline.fields if f.register == name and f.mask & bits]
-    return ",".join(f"{f.name}={(value & f.mask) >> f.low}" for f in fields)
+    fields = [f for f in pipeline.fields if f.register == name and (mask is None or f.mask & mask)]
+    return ",".join(f"{f.name}={value_text(f.name, (value & f.mask) >> f.low)}" for f in fields)
 
 
 def action_text(pipeline: Pipeline, action: Action) -> str:
     """One action."""
     match action:
         case SetField(name, value, mask):
-            return _register_text(pipeline, name, value, mask).replace("=", ":=") or f"{name}:={value_text(name, value)}"
+            return (
+                _register_text(pipeline, name, value, mask).replace("=", ":=") or f"{name}:={value_text(name, value)}"
+            )
         case CopyField(source, target, bits, source_offset, target_offset):
             return f"{_bits(target, target_offset, bits)}:={_bits(source, source_offset, bits)}"
         case Output(port):

@@ -3,7 +3,7 @@
 The laws (checked when a :class:`Pipeline` is made, so a wrong definition cannot be imported):
 
 1. names are unique, and every field and table says what it is for;
-2. no field leaves its 32-bit register, and no two fields share a bit;
+2. no field leaves its register, and no two fields share a bit;
 3. tables are numbered by their position; a packet only ever moves to a later table;
 4. every table says what a miss does: go on to a later table, or drop for a declared reason;
 5. what a table matches, writes and goes to is declared, and :meth:`Pipeline.check` refuses flows that do otherwise.
@@ -34,18 +34,19 @@ class PipelineError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RegField:
-    """A named run of bits ``low..high`` (inclusive) of register ``reg``."""
+    """A named run of bits ``low..high`` (inclusive) of register ``reg``, or of the ``span`` registers from it on."""
 
     name: str
     reg: int
     low: int
     high: int
     doc: str
+    span: int = 1  # 1, 2 or 4 registers of 32 bits, seen as one
 
     @property
     def register(self) -> str:
-        """The register's field name, such as ``reg2``."""
-        return f"reg{self.reg}"
+        """The register's field name, such as ``reg2``, ``xreg5`` (reg10 and reg11) or ``xxreg1`` (reg4 to reg7)."""
+        return f"{'x' * (self.span.bit_length() - 1)}reg{self.reg // self.span}"
 
     @property
     def bits(self) -> int:
@@ -64,12 +65,12 @@ class RegField:
 
     def match(self, value: int) -> Term:
         """The match term for this field being ``value``."""
-        mask = None if self.bits == 32 else self.mask
+        mask = None if self.bits == 32 * self.span else self.mask
         return (self.register, self._shifted(value), mask)
 
     def set(self, value: int) -> SetField:
         """The action that writes ``value`` into this field alone."""
-        mask = None if self.bits == 32 else self.mask
+        mask = None if self.bits == 32 * self.span else self.mask
         return SetField(self.register, self._shifted(value), mask)
 
 
@@ -115,12 +116,13 @@ class Pipeline:
         for f in self.fields:
             if not f.doc:
                 raise PipelineError(f"field {f.name} is not documented")
-            if not 0 <= f.low <= f.high <= 31:
-                raise PipelineError(f"field {f.name}: bits {f.low}..{f.high} leave a 32-bit register")
+            if f.span not in (1, 2, 4) or f.reg % f.span or not 0 <= f.low <= f.high < 32 * f.span:
+                raise PipelineError(f"field {f.name}: bits {f.low}..{f.high} leave a {32 * f.span}-bit register")
             for bit in range(f.low, f.high + 1):
-                if other := used.get((f.reg, bit)):
-                    raise PipelineError(f"fields {other} and {f.name} share bit {bit} of {f.register}")
-                used[f.reg, bit] = f.name
+                place = (f.reg + f.span - 1 - bit // 32, bit % 32)  # the first register holds the highest bits
+                if other := used.get(place):
+                    raise PipelineError(f"fields {other} and {f.name} share bit {place[1]} of reg{place[0]}")
+                used[place] = f.name
         _unique("field", (f.name for f in self.fields))
 
     def _check_tables(self) -> None:
@@ -140,7 +142,7 @@ class Pipeline:
             if table.miss.reason and table.miss.reason not in reasons:
                 raise PipelineError(f"table {table.name}: drop reason {table.miss.reason} is not declared")
             for name in table.matches | table.writes:
-                if name.startswith("reg") and name not in names:
+                if _is_register(name) and name not in names:
                     raise PipelineError(f"table {table.name} names {name}; registers are spoken of by field")
 
     @cached_property
@@ -181,13 +183,17 @@ class Pipeline:
 
     def _spoken(self, name: str, mask: int | None) -> Iterable[str]:
         """A register's bits, by the names of the fields they belong to; anything else, by its own name."""
-        if not (name.startswith("reg") and name[3:].isdigit()):
+        if not _is_register(name):
             return (name,)
-        bits = 0xFFFFFFFF if mask is None else mask
-        found = [f for f in self.fields if f.register == name and f.mask & bits]
-        if sum(f.mask for f in found) & bits != bits:
+        found = [f for f in self.fields if f.register == name and (mask is None or f.mask & mask)]
+        covered = sum(f.mask for f in found)
+        if not found or (mask is not None and covered & mask != mask):
             return (name,)
         return tuple(f.name for f in found)
+
+
+def _is_register(name: str) -> bool:
+    return name.lstrip("x").startswith("reg") and name[-1].isdigit()
 
 
 def _written(action: object) -> tuple[tuple[str, int | None], ...]:

@@ -24,14 +24,15 @@ FROM_POD: Final = 1
 FROM_NODE: Final = 2
 FROM_TUNNEL: Final = 3
 
-SOURCE: Final = RegField(
-    "source", 0, 0, 1, "Where the packet entered: 1 a pod, 2 the node itself, 3 the tunnel."
-)
+SOURCE: Final = RegField("source", 0, 0, 1, "Where the packet entered: 1 a pod, 2 the node itself, 3 the tunnel.")
 TOO_BIG: Final = RegField("too_big", 0, 2, 2, "The packet does not fit the tunnel.")
 OUTPUT: Final = RegField("output", 1, 0, 15, "OpenFlow port the packet will leave by.")
 SEGMENT: Final = RegField("segment", 2, 0, 23, "VNI of the logical switch the packet is on.")
 ROUTER: Final = RegField("router", 3, 0, 23, "Number of the tier-1 router the packet is at.")
 
+NEXT_HOP_V4: Final = RegField("next_hop_v4", 8, 0, 31, "IPv4 address whose MAC address is looked up.")
+NEXT_HOP_V6: Final = RegField("next_hop_v6", 4, 0, 127, "IPv6 address whose MAC address is looked up.", span=4)
+NEXT_HOP_MAC: Final = RegField("next_hop_mac", 10, 0, 47, "The MAC address that was found.", span=2)
 
 _IP_DST = {"eth_type", "ipv4_dst", "ipv6_dst"}
 _TTL = {"nw_ttl"}
@@ -40,12 +41,16 @@ _REPLY = {
 }  # fmt: skip
 
 PIPELINE: Final = Pipeline(
-    fields=(SOURCE, TOO_BIG, OUTPUT, SEGMENT, ROUTER),
+    fields=(SOURCE, TOO_BIG, OUTPUT, SEGMENT, ROUTER, NEXT_HOP_V6, NEXT_HOP_V4, NEXT_HOP_MAC),
     drops=(
         ("spoof-mac", "the source MAC address is not bound to the port, or the port is not a logical port"),
         ("spoof-ip", "the source IP address is not bound to the port"),
         ("spoof-arp", "the sender addresses inside an ARP packet are not bound to the port"),
-        ("spoof-nd", "the addresses inside a neighbour discovery message are not bound to the port"),
+        (
+            "spoof-nd",
+            "a neighbour solicitation whose link-layer address is not bound to the port, or any advertisement: "
+            "the fabric advertises for pods, a pod never has to",
+        ),
         ("ra-guard", "a pod may not advertise or redirect to routers"),
         (
             "nd-consumed",
@@ -95,7 +100,7 @@ PIPELINE: Final = Pipeline(
         Table(
             "nd_guard",
             "Let a pod's port speak only for itself in IPv6 neighbour discovery, and never as a router.",
-            matches=frozenset({"in_port", "eth_type", "ip_proto", "icmpv6_type", "nd_target", "nd_sll"}),
+            matches=frozenset({"in_port", "eth_type", "ip_proto", "icmpv6_type", "nd_sll"}),
             goes_to=("mtu",),
             miss=Miss(table="mtu"),
             observes="spoof guard",
@@ -104,62 +109,24 @@ PIPELINE: Final = Pipeline(
             "mtu",
             "Answer what is too big for the tunnel: ICMP fragmentation needed, or packet too big.",
             matches=frozenset({"too_big", "eth_type"}),
-            goes_to=("neighbour_discovery",),
-            miss=Miss(table="neighbour_discovery"),
+            goes_to=("requests",),
+            miss=Miss(table="requests"),
             observes="MTU check",
         ),
         Table(
-            "neighbour_discovery",
-            "Answer ARP requests and neighbour solicitations on the spot, from what the fabric knows; "
-            "send the rest to the router or along the segment.",
-            matches=frozenset(
-                {
-                    "segment",
-                    "eth_type",
-                    "eth_dst",
-                    "arp_op",
-                    "arp_tpa",
-                    "ip_proto",
-                    "icmpv6_type",
-                    "nd_target",
-                    "ipv6_src",
-                }
-            ),
-            writes=frozenset(
-                {
-                    "eth_src",
-                    "eth_dst",
-                    "arp_op",
-                    "arp_sha",
-                    "arp_tha",
-                    "arp_spa",
-                    "arp_tpa",
-                    "ipv6_src",
-                    "ipv6_dst",
-                    "icmpv6_type",
-                    "nd_reserved",
-                    "nd_options_type",
-                }
-            ),  # fmt: skip
-            goes_to=("nd_reply", "gateway", "l2_forward"),
+            "requests",
+            "Tell ARP requests and neighbour solicitations, whose answer is looked up like any next hop, from packets "
+            "for the router and packets for the segment.",
+            matches=frozenset({"eth_type", "eth_dst", "arp_op", "ip_proto", "icmpv6_type"}),
+            writes=frozenset({"next_hop_v4", "next_hop_v6"}),
+            goes_to=("gateway", "neighbour", "l2_forward"),
             miss=Miss(table="l2_forward"),
-            observes="ARP/ND",
-        ),
-        Table(
-            "nd_reply",
-            "Finish a neighbour advertisement: its target's MAC address is the one it is sent from.",
-            matches=frozenset({"eth_type", "ip_proto", "icmpv6_type"}),
-            writes=frozenset({"nd_tll"}),
-            goes_to=(),
-            miss=Miss(reason="nd-unanswered"),
-            observes="ARP/ND",
+            observes="received from the segment",
         ),
         Table(
             "gateway",
             "Answer echo requests to logical routers; keep what cannot be routed from being routed.",
-            matches=frozenset(
-                {"source", "eth_type", "ipv4_dst", "ipv6_dst", "ip_proto", "icmpv4_type", "icmpv6_type"}
-            ),
+            matches=frozenset({"source", "eth_type", "ipv4_dst", "ipv6_dst", "ip_proto", "icmpv4_type", "icmpv6_type"}),
             writes=frozenset(_REPLY),
             goes_to=("tier1_out", "tier0"),
             miss=Miss(table="tier1_out"),
@@ -169,7 +136,7 @@ PIPELINE: Final = Pipeline(
             "tier1_out",
             "Route at the sender's tier-1 router: to a segment of its own, else up to tier-0. TTL falls by one.",
             matches=frozenset({"router", *_IP_DST, *_TTL}),
-            writes=frozenset({"segment"}),
+            writes=frozenset({"segment", "next_hop_v4", "next_hop_v6"}),
             goes_to=("tier0", "neighbour"),
             miss=Miss(reason="no-route"),
             observes="tier-1 routed",
@@ -179,8 +146,8 @@ PIPELINE: Final = Pipeline(
             "Route at tier-0: down to the tier-1 router that owns the destination's subnet, to a node, or out. "
             "TTL falls by one.",
             matches=frozenset({*_IP_DST, *_TTL}),
-            writes=frozenset({"router", "segment", "eth_src", "eth_dst"}),
-            goes_to=("tier1_in", "neighbour", "l2_forward"),
+            writes=frozenset({"router", "segment", "next_hop_v4", "next_hop_v6", "next_hop_mac"}),
+            goes_to=("tier1_in", "neighbour", "resolved"),
             miss=Miss(reason="no-route"),
             observes="tier-0 routed",
         ),
@@ -188,19 +155,40 @@ PIPELINE: Final = Pipeline(
             "tier1_in",
             "Route at the receiver's tier-1 router: onto the segment that holds the destination. TTL falls by one.",
             matches=frozenset({"router", *_IP_DST, *_TTL}),
-            writes=frozenset({"segment"}),
+            writes=frozenset({"segment", "next_hop_v4", "next_hop_v6"}),
             goes_to=("neighbour",),
             miss=Miss(reason="no-route"),
             observes="tier-1 routed",
         ),
         Table(
             "neighbour",
-            "Give a routed packet the MAC addresses of its last hop.",
-            matches=frozenset({"segment", *_IP_DST}),
-            writes=frozenset({"eth_src", "eth_dst"}),
-            goes_to=("l2_forward",),
+            "The ARP and neighbour table of every segment: which MAC address an IP address is at.",
+            matches=frozenset({"segment", "next_hop_v4", "next_hop_v6", "eth_type", "ip_proto", "icmpv6_type"}),
+            writes=frozenset({"next_hop_mac"}),
+            goes_to=("resolved",),
             miss=Miss(reason="no-neighbour"),
             observes="next hop resolved",
+        ),
+        Table(
+            "resolved",
+            "Use the MAC address that was found: as a routed packet's destination, or to answer the request on the spot.",
+            matches=frozenset({"next_hop_mac", "eth_type", "arp_op", "ip_proto", "icmpv6_type"}),
+            writes=frozenset(
+                {"eth_src", "eth_dst", "arp_op", "arp_sha", "arp_tha", "arp_spa", "arp_tpa", "ipv6_src", "ipv6_dst"}
+                | {"icmpv6_type", "nd_reserved", "nd_options_type"}
+            ),
+            goes_to=("nd_reply", "l2_forward"),
+            miss=Miss(reason="no-neighbour"),
+            observes="next hop resolved",
+        ),
+        Table(
+            "nd_reply",
+            "Finish a neighbour advertisement: its target's MAC address is the one it is sent from.",
+            matches=frozenset({"eth_type", "ip_proto", "icmpv6_type"}),
+            writes=frozenset({"nd_tll"}),
+            goes_to=(),
+            miss=Miss(reason="nd-unanswered"),
+            observes="ARP/ND answered",
         ),
         Table(
             "l2_forward",

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ipam.address import parse_address, parse_interface
+from ncp.translate import objects
+from ncp.translate.intent import Fabric, apply, apply_all, start
+
+FABRIC = Fabric("lab", 5000, (parse_interface("100.64.0.1/16"),), 1500, False, "node1")
+
+
+def namespace(name, vni=5001, **annotations):
+    decided = [{"vni": vni, "router": vni, "gateways": ["10.4.0.1/24", "fd00:10:4::1/64"], "snat": True}]
+    noted = {"ncp/cluster": "lab", "ncp/segments": orjson.dumps(decided).decode(), **annotations}
+    return {"metadata": {"name": name, "uid": f"u-{name}", "annotations": noted}}
+
+
+def pod(name, ns="red", node="node1", phase="Running", host=False, **annotations):
+    decided = {"vni": 5001, "mac": "02:4e:0a:04:00:02", "addresses": ["10.4.0.2/24"], "gateways": ["10.4.0.1"]}
+    noted = {"ncp/cluster": "lab", "ncp/port": orjson.dumps(decided).decode(), **annotations}
+    meta = {"name": name, "namespace": ns, "uid": f"u-{name}", "annotations": noted}
+    return {"metadata": meta, "spec": {"nodeName": node, "hostNetwork": host}, "status": {"phase": phase}}
+
+
+def node(name, *addresses, **annotations):
+    listed = [{"type": "Hostname", "address": name}, *({"type": "InternalIP", "address": a} for a in addresses)]
+    return {"metadata": {"name": name, "annotations": annotations}, "status": {"addresses": listed}}
+
+
+def test_a_namespace_becomes_a_switch_and_its_tier1():
+    state, delta = apply(start(FABRIC), "Namespace", ("", "red"), namespace("red"))
+    switch = state.intent.switches[5001]
+    assert (switch.name, switch.router, [str(g) for g in switch.gateways]) == (
+        "red/0", 5001, ["10.4.0.1/24", "fd00:10:4::1/64"],
+    )  # fmt: skip
+    assert delta.switches == {5001}
+    gone, delta = apply(state, "Namespace", ("", "red"), None)
+    assert not gone.intent.switches
+    assert delta.switches == {5001}
+
+
+def test_a_pod_becomes_a_port_only_while_it_runs_on_the_pod_network():
+    for obj, has in ((pod("a"), True), (pod("a", phase="Succeeded"), False), (pod("a", host=True), False)):
+        state, _ = apply(start(FABRIC), "Pod", ("red", "a"), obj)
+        assert ("red/a" in state.intent.ports) is has
+
+
+def test_a_nodes_tunnel_endpoint_is_its_first_internal_address_unless_told():
+    state, _ = apply(start(FABRIC), "Node", ("", "n"), node("n", "192.168.50.11", "fd50::11"))
+    assert state.intent.nodes["n"].tep == parse_address("192.168.50.11")
+    state, _ = apply(state, "Node", ("", "n"), node("n", "192.168.50.11", **{"ncp/tep": "172.16.0.9"}))
+    assert state.intent.nodes["n"].tep == parse_address("172.16.0.9")
+    state, _ = apply(state, "Node", ("", "n"), node("n"))
+    assert [p.reason for p in state.all_problems()] == ["NODE_WITHOUT_ADDRESS"]
+
+
+def test_another_clusters_decisions_are_not_ours():
+    state, delta = apply(start(FABRIC), "Pod", ("red", "a"), pod("a", **{"ncp/cluster": "other"}))
+    assert not delta
+    assert not state.intent.ports
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"vni": 0}', '{"vni": 5001, "mac": "zz", "addresses": []}',
+     '{"vni": 5001, "mac": "02:4e:0a:04:00:02", "addresses": ["10.4.0.2"]}',
+     '{"vni": 5001, "mac": "ff:ff:ff:ff:ff:ff", "addresses": ["10.4.0.2/24"]}',
+     '{"vni": true, "mac": "02:4e:0a:04:00:02", "addresses": "10.4.0.2/24"}'],
+)  # fmt: skip
+def test_a_malformed_decision_is_a_problem_that_names_it_and_goes_away(text):
+    state, _ = apply(start(FABRIC), "Pod", ("red", "a"), pod("a", **{"ncp/port": text}))
+    (problem,) = state.all_problems()
+    assert problem.reason == "MALFORMED_ANNOTATION"
+    assert "ncp/port of Pod red/a" in problem.message
+    mended, _ = apply(state, "Pod", ("red", "a"), pod("a"))
+    assert mended.all_problems() == []
+
+
+def test_two_namespaces_with_one_vni_the_same_one_keeps_it_whatever_came_first():
+    red, blue = namespace("red"), namespace("blue")
+    one, _ = apply_all(start(FABRIC), [("Namespace", ("", "red"), red), ("Namespace", ("", "blue"), blue)])
+    other, _ = apply_all(start(FABRIC), [("Namespace", ("", "blue"), blue), ("Namespace", ("", "red"), red)])
+    assert one.intent.switches == other.intent.switches
+    assert [p.reason for p in one.all_problems()] == ["VNI_CONFLICT"]
+    freed, _ = apply(one, "Namespace", ("", one.intent.switches[5001].origin.name), None)
+    assert freed.all_problems() == []
+    assert 5001 in freed.intent.switches
+
+
+OBJECTS = {
+    ("Namespace", ("", "red")): [
+        None,
+        namespace("red"),
+        namespace("red", vni=5002),
+        namespace("red", **{"ncp/segments": "x"}),
+    ],
+    ("Namespace", ("", "blue")): [None, namespace("blue", vni=5002)],
+    ("Pod", ("red", "a")): [
+        None,
+        pod("a"),
+        pod("a", node="node2"),
+        pod("a", phase="Failed"),
+        pod("a", **{"ncp/port": "x"}),
+    ],
+    ("Node", ("", "node1")): [None, node("node1", "192.168.50.11"), node("node1")],
+}
+events = st.lists(
+    st.sampled_from(sorted(OBJECTS)).flatmap(lambda key: st.tuples(st.just(key), st.sampled_from(OBJECTS[key]))),
+    max_size=15,
+)
+
+
+@given(events)
+@settings(deadline=None)
+def test_what_comes_out_depends_only_on_what_exists_at_the_end(sequence):
+    state = start(FABRIC)
+    last = {}
+    for (kind, key), obj in sequence:
+        state, _ = apply(state, kind, key, obj)
+        last[kind, key] = obj
+    fresh, _ = apply_all(
+        start(FABRIC), ((kind, key, obj) for (kind, key), obj in sorted(last.items(), key=lambda i: i[0]))
+    )
+    assert state.intent == fresh.intent
+    assert state.all_problems() == fresh.all_problems()
+
+
+@given(events)
+@settings(deadline=None)
+def test_the_delta_names_everything_that_changed(sequence):
+    state = start(FABRIC)
+    for (kind, key), obj in sequence:
+        after, delta = apply(state, kind, key, obj)
+        for field in ("ports", "switches", "nodes"):
+            old, new = getattr(state.intent, field), getattr(after.intent, field)
+            changed = {k for k in {*old, *new} if old.get(k) != new.get(k)}
+            assert changed == set(getattr(delta, field))
+        state = after
+
+
+def test_mac_addresses_are_written_as_they_are_read():
+    assert objects.format_mac(objects.parse_mac("02:4e:0a:04:00:02")) == "02:4e:0a:04:00:02"
+    assert objects.node_mac("node1") >> 32 == 0x024D
+    assert objects.node_mac("node1") != objects.node_mac("node2")
