@@ -1,0 +1,213 @@
+"""Kinds of values in ``ncp.ini``: each reads text, says what it allows, and writes a value back as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from ipam.address import Address, Prefix, parse_address, parse_prefix
+
+NOTHING: Final = {"", "<none>", "none"}
+"""Ways to write an unset option."""
+_TRUE: Final = {"true", "yes", "on", "1"}
+_FALSE: Final = {"false", "no", "off", "0"}
+
+
+class Span(NamedTuple):
+    """Numbers from ``first`` to ``last``, both included."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
+class AddressRange(NamedTuple):
+    """Addresses from ``first`` to ``last``, both included, of one family."""
+
+    first: Address
+    last: Address
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of value. ``parse`` raises ValueError with the reason; ``allowed`` completes "allowed: ..."."""
+
+    name: str
+    allowed: str
+    parse: Callable[[str], Any]
+    show: Callable[[Any], str]
+
+
+def _plain(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _listed(values: tuple[Any, ...]) -> str:
+    return ", ".join(str(value) for value in values)
+
+
+def text(pattern: str = "", allowed: str = "any text", *, required: bool = False) -> Kind:
+    """Text, matching ``pattern`` as a whole if one is given; empty when unset, unless ``required``."""
+
+    def parse(raw: str) -> str:
+        if not required and raw.lower() in NOTHING:
+            return ""
+        if pattern and not re.fullmatch(pattern, raw):
+            raise ValueError("it has another form")
+        return raw
+
+    return Kind("text", allowed, parse, _plain)
+
+
+def boolean() -> Kind:
+    """True or False, in the usual spellings."""
+
+    def parse(raw: str) -> bool:
+        if raw.lower() in _TRUE:
+            return True
+        if raw.lower() in _FALSE:
+            return False
+        raise ValueError("it is neither True nor False")
+
+    return Kind("boolean", "True or False", parse, str)
+
+
+def integer(low: int, high: int, *, optional: bool = False) -> Kind:
+    """A whole number from ``low`` to ``high``; None when unset and ``optional``."""
+
+    def parse(raw: str) -> int | None:
+        if optional and raw.lower() in NOTHING:
+            return None
+        if not re.fullmatch(r"-?[0-9]+", raw):
+            raise ValueError("it is not a whole number")
+        if not low <= int(raw) <= high:
+            raise ValueError("it is out of range")
+        return int(raw)
+
+    return Kind("integer", f"{low} to {high}" + (", or nothing" if optional else ""), parse, _plain)
+
+
+def number(low: float, high: float) -> Kind:
+    """A number, with or without a fraction, from ``low`` to ``high``."""
+
+    def parse(raw: str) -> float:
+        try:
+            value = float(raw)
+        except ValueError:
+            raise ValueError("it is not a number") from None
+        if not low <= value <= high:
+            raise ValueError("it is out of range")
+        return value
+
+    return Kind("number", f"{low:g} to {high:g}", parse, lambda value: f"{value:g}")
+
+
+def choice(*words: str, optional: bool = False) -> Kind:
+    """One of ``words``, in any case; returned as written here. None when unset and ``optional``."""
+
+    def parse(raw: str) -> str | None:
+        if optional and raw.lower() in NOTHING:
+            return None
+        for word in words:
+            if raw.lower() == word.lower():
+                return word
+        raise ValueError("there is no such choice")
+
+    return Kind("choice", ", ".join(words) + (", or nothing" if optional else ""), parse, _plain)
+
+
+def prefix(family: int) -> Kind:
+    """One network of a family; None when unset."""
+
+    def parse(raw: str) -> Prefix | None:
+        if raw.lower() in NOTHING:
+            return None
+        found = parse_prefix(raw)
+        if found.family != family:
+            raise ValueError(f"it is an IPv{found.family} network")
+        return found
+
+    return Kind("prefix", f"one IPv{family} network (ADDRESS/LENGTH), or nothing", parse, _plain)
+
+
+def address(*, optional: bool = True) -> Kind:
+    """One IPv4 or IPv6 address; None when unset."""
+
+    def parse(raw: str) -> Address | None:
+        return None if optional and raw.lower() in NOTHING else parse_address(raw)
+
+    return Kind("address", "an IPv4 or IPv6 address" + (", or nothing" if optional else ""), parse, _plain)
+
+
+def texts() -> Kind:
+    """A comma-separated list of words."""
+    return Kind("list", "words separated by commas", lambda raw: tuple(_items(raw)), _listed)
+
+
+def prefixes() -> Kind:
+    """A comma-separated list of networks, IPv4 and IPv6 mixed."""
+    return Kind(
+        "list of prefixes",
+        "networks (ADDRESS/LENGTH) of either family, separated by commas",
+        lambda raw: tuple(parse_prefix(item) for item in _items(raw)),
+        _listed,
+    )
+
+
+def ranges() -> Kind:
+    """A comma-separated list of networks and address ranges."""
+    return Kind(
+        "list of ranges",
+        "networks (ADDRESS/LENGTH) and ranges (FIRST-LAST) of either family, separated by commas",
+        lambda raw: tuple(_range(item) for item in _items(raw)),
+        _listed,
+    )
+
+
+def addresses() -> Kind:
+    """A comma-separated list of addresses."""
+    return Kind(
+        "list of addresses",
+        "addresses of either family, separated by commas",
+        lambda raw: tuple(parse_address(item) for item in _items(raw)),
+        _listed,
+    )
+
+
+def span(low: int, high: int) -> Kind:
+    """FIRST-LAST of whole numbers."""
+
+    def parse(raw: str) -> Span:
+        found = re.fullmatch(r"([0-9]+)\s*-\s*([0-9]+)", raw)
+        if not found:
+            raise ValueError("it is not FIRST-LAST")
+        first, last = int(found[1]), int(found[2])
+        if not low <= first <= last <= high:
+            raise ValueError("it is out of range, or runs backwards")
+        return Span(first, last)
+
+    return Kind("span", f"FIRST-LAST within {low} to {high}", parse, str)
+
+
+def _items(raw: str) -> list[str]:
+    """NCP writes an empty list as ``[]``."""
+    bare = raw[1:-1] if raw.startswith("[") and raw.endswith("]") else raw
+    return [] if bare.lower() in NOTHING else [item.strip() for item in bare.split(",") if item.strip()]
+
+
+def _range(item: str) -> AddressRange:
+    first, dash, last = item.partition("-")
+    if dash:
+        found = AddressRange(parse_address(first), parse_address(last))
+        if found.first.family != found.last.family or found.last.value < found.first.value:
+            raise ValueError(f"{item!r} does not run from a lower to a higher address of one family")
+        return found
+    network = parse_prefix(item)
+    return AddressRange(Address(network.family, network.value), Address(network.family, network.last))
