@@ -20,7 +20,7 @@ class UsageError(LabError):
 
 
 def with_tail(message: str, log: Path) -> str:
-    """The message followed by the last lines of a log, where there are any."""
+    """The message after the last lines of a log, where there are any: the last line is always the message."""
     try:
         lines = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
     except FileNotFoundError:
@@ -28,4 +28,4 @@ def with_tail(message: str, log: Path) -> str:
     if not lines:
         return f"{message} (its log {log} is empty)"
     said = "\n".join(f"  {line}" for line in lines)
-    return f"{message}; last lines of {log}:\n{said}"
+    return f"last lines of {log}:\n{said}\n{message}"

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from labs.errors import LabError, with_tail
 from labs.processes import Running
 from labs.state import State
 from ncp.kube.client import AccessError, ApiError, Kube
-from ncp.kube.resources import NODES
+from ncp.kube.resources import LEASES, NODES
 
 POLL_SECONDS = 0.03
 START_SECONDS = 60.0
+LEASE_NAMESPACE = "kube-node-lease"
 
 
 class Waiter:
@@ -118,17 +120,32 @@ def api_answers(state: State) -> bool:
     return nodes_ready(state) is not None
 
 
-def nodes_ready(state: State) -> set[str] | None:
-    """Names of the nodes that are Ready; None when the API does not answer."""
+def nodes_ready(state: State, since: float = 0.0) -> set[str] | None:
+    """Names of the nodes that are Ready; None when the API does not answer.
+
+    Args:
+        state: the lab.
+        since: epoch seconds; a node whose kubelet has not renewed its lease after that does not count, whatever an
+            earlier kubelet said of it.
+    """
     if not state.kubeconfig.exists():
         return None
     try:
-        nodes, _ = Kube.connect(str(state.kubeconfig)).list(NODES)
+        kube = Kube.connect(str(state.kubeconfig))
+        nodes, _ = kube.list(NODES)
+        leases = kube.list(LEASES, LEASE_NAMESPACE)[0] if since else []
     except (ApiError, AccessError):
         return None
-    return {node["metadata"]["name"] for node in nodes if _is_ready(node)}
+    renewed = {lease["metadata"]["name"] for lease in leases if _renewal(lease) >= since}
+    names = {node["metadata"]["name"] for node in nodes if _is_ready(node)}
+    return names & renewed if since else names
 
 
 def _is_ready(node: dict[str, Any]) -> bool:
     conditions = node.get("status", {}).get("conditions") or ()
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _renewal(lease: dict[str, Any]) -> float:
+    stamp = lease.get("spec", {}).get("renewTime")
+    return datetime.fromisoformat(stamp).timestamp() if stamp else 0.0

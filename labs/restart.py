@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from labs import parts, processes, ready, switches
@@ -44,8 +45,9 @@ def restart(state: State, part: str, node: str = "", progress: Progress | None =
             _restart_real_api(state, table)
         else:
             name = parts.agent(node) if part == "node" else part
+            since = time.time()
             _replace(table, name)
-            Waiter(state).until(f"{name} is ready", _condition(state, topology, name), [table.get(name)])
+            Waiter(state).until(f"{name} is ready", _condition(state, topology, name, since), [table.get(name)])
 
 
 def _replace(table: Table, name: str) -> None:
@@ -72,7 +74,7 @@ def _restart_real_api(state: State, table: Table) -> None:
         Waiter(state).until(f"{command.name} is ready", is_ready, [table.get(command.name)])
 
 
-def _condition(state: State, topology: Topology, name: str) -> Callable[[], object]:
+def _condition(state: State, topology: Topology, name: str, since: float) -> Callable[[], object]:
     if name == parts.API:
         return lambda: ready.api_answers(state)
     if name == parts.MANAGER:
@@ -81,4 +83,5 @@ def _condition(state: State, topology: Topology, name: str) -> Callable[[], obje
     if name.startswith("node-"):
         return lambda: ready.agent_ready(state, name.removeprefix("node-"))
     names = {node.name for node in topology.nodes}
-    return lambda: names <= (ready.nodes_ready(state) or set())
+    after = since if name == parts.KUBELET else 0.0
+    return lambda: names <= (ready.nodes_ready(state, after) or set())

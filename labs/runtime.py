@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -113,6 +115,7 @@ class _Start:
 
     def _write(self) -> None:
         states.remember(self.state, up=False, kube=self.kube, ports=self.port)
+        shutil.rmtree(self.state.nodes, ignore_errors=True)  # sockets and database of switches that are gone
         states.write_json(self.state.topology, document.render(self.topology))
         states.write_json(self.state.kubelet, parts.kubelet_config(self.state, self.topology))
         parts.write_external(self.state, self.topology)
@@ -166,12 +169,13 @@ class _Start:
             return await_it
 
         names = {node.name for node in self.topology.nodes}
+        since = time.time()
         return [
             job("manager", "the manager is ready", lambda: ready.health(self.port[parts.MANAGER]), parts.MANAGER),
             job(
                 "nodes Ready",
                 "every node is Ready",
-                lambda: names <= (ready.nodes_ready(self.state) or set()),
+                lambda: names <= (ready.nodes_ready(self.state, since) or set()),
                 *(parts.KUBELET, parts.CLUSTER),
             ),
             *(

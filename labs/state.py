@@ -120,6 +120,11 @@ class State:
         return self.root / "kubelet.json"
 
     @property
+    def nodes(self) -> Path:
+        """Directory of the nodes' files."""
+        return self.root / "nodes"
+
+    @property
     def sandboxes(self) -> Path:
         """What the lab kubelet must not forget about its pods."""
         return self.root / "kubelet"
@@ -131,7 +136,7 @@ class State:
 
     def node(self, name: str) -> NodePaths:
         """The files of a node."""
-        return NodePaths(self.root / "nodes" / name)
+        return NodePaths(self.nodes / name)
 
     def log(self, process: str) -> Path:
         """The log of a process."""
