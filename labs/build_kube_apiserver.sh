@@ -71,10 +71,11 @@ apt-get "${apt_options[@]}" update >apt.log 2>&1 || { cat apt.log >&2; die "apt-
 
 golang=$(apt-cache "${apt_options[@]}" depends golang-go | sed -nE 's/^ *Depends: (golang-[0-9.]+-go)$/\1/p' | head -1)
 [ -n "$golang" ] || die "no versioned golang package behind golang-go in the configured apt sources"
+reflect2=golang-github-modern-go-reflect2-dev
 say "fetching kubernetes (source), etcd-server and $golang"
 (
     cd packages
-    apt-get "${apt_options[@]}" download etcd-server "$golang" "${golang%-go}-src"
+    apt-get "${apt_options[@]}" download etcd-server "$golang" "${golang%-go}-src" "$reflect2"
     apt-get "${apt_options[@]}" --only-source --download-only source kubernetes
 ) >fetch.log 2>&1 || { cat fetch.log >&2; die "could not fetch the packages (above); the apt sources must offer them"; }
 for package in packages/*.deb; do dpkg -x "$package" unpacked; done
@@ -88,6 +89,14 @@ version=$(sed -nE 's/^Version: (.*)/\1/p' packages/kubernetes_*.dsc | head -1 | 
 goroot=$(ls -d "$work"/unpacked/usr/lib/go-*)
 mkdir -p kubernetes/.go/src/k8s.io
 ln -s ../../.. kubernetes/.go/src/k8s.io/kubernetes
+# Kubernetes before 1.24 vendors a reflect2 that walks maps as Go did before 1.18: the first custom resource would kill
+# the server. The distribution's own reflect2 knows both ways.
+vendored=kubernetes/vendor/github.com/modern-go/reflect2
+if [ ! -e "$vendored/go_above_118.go" ]; then
+    rm "$vendored"/*.go "$vendored"/*.s
+    cp unpacked/usr/share/gocode/src/github.com/modern-go/reflect2/*.{go,s} "$vendored/"
+    rm -f "$vendored"/*_test.go
+fi
 major=${version%%.*} minor=${version#*.} minor=${minor%%.*}
 cat >kube.version <<VERSION
 KUBE_GIT_COMMIT='debian'

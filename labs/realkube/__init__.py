@@ -22,13 +22,13 @@ before   what is different, and what a client of ours does
 =======  ==================================================================================================
 """
 
-from labs.realkube.binaries import Binaries, BinariesMissing, find_binaries
+from labs.realkube.binaries import Binaries, BinariesMissingError, find_binaries
 from labs.realkube.control_plane import Command, commands, write_kubeconfig
 from labs.realkube.testing import RealApi
 
 __all__ = [
     "Binaries",
-    "BinariesMissing",
+    "BinariesMissingError",
     "Command",
     "RealApi",
     "commands",

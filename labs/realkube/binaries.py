@@ -13,7 +13,7 @@ from typing import NamedTuple
 BUILD = "labs/build_kube_apiserver.sh"
 
 
-class BinariesMissing(LookupError):
+class BinariesMissingError(LookupError):
     """No directory holds both kube-apiserver and etcd; the message lists where was looked and how to get them."""
 
 
@@ -29,18 +29,18 @@ class Binaries(NamedTuple):
 def find_binaries(environment: Mapping[str, str] = os.environ) -> Binaries:
     """Return the first pair found: ``KUBEBUILDER_ASSETS``, then ``PATH``, then our cache (newest version first).
 
-    Raises BinariesMissing when there is none, and when ``KUBEBUILDER_ASSETS`` is set but incomplete: a person who
+    Raises BinariesMissingError when there is none, and when ``KUBEBUILDER_ASSETS`` is set but incomplete: a person who
     names a directory wants that one, not another.
     """
     assets = environment.get("KUBEBUILDER_ASSETS", "")
     if assets:
         pair = _pair_in(Path(assets))
         if pair is None:
-            raise BinariesMissing(f"KUBEBUILDER_ASSETS={assets} does not hold both kube-apiserver and etcd")
+            raise BinariesMissingError(f"KUBEBUILDER_ASSETS={assets} does not hold both kube-apiserver and etcd")
         return _identify(*pair)
     for pair in _candidates(environment):
         return _identify(*pair)
-    raise BinariesMissing(
+    raise BinariesMissingError(
         "no kube-apiserver with etcd: KUBEBUILDER_ASSETS is not set, PATH has not both, and the cache "
         f"{cache_directory(environment)} is empty; `make kube-apiserver` ({BUILD}) builds them"
     )
@@ -78,5 +78,5 @@ def _version(program: Path) -> tuple[int, int, int]:
     answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30, check=False)
     found = re.search(r"(\d+)\.(\d+)\.(\d+)", answer.stdout)
     if found is None:
-        raise BinariesMissing(f"{program} --version answers no version: {(answer.stdout + answer.stderr)[:200]!r}")
+        raise BinariesMissingError(f"{program} --version answers no version: {(answer.stdout + answer.stderr)[:200]!r}")
     return int(found[1]), int(found[2]), int(found[3])

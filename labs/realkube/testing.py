@@ -23,7 +23,7 @@ class RealApi:
     """etcd and kube-apiserver in a temporary directory, stopped and removed at the end of the ``with`` block.
 
     ``url`` is the server's address, ``kubeconfig`` the path of a file that reaches it with every right,
-    ``version`` its (major, minor, patch). Raises BinariesMissing when the programs are not on this machine and
+    ``version`` its (major, minor, patch). Raises BinariesMissingError when the programs are not on this machine and
     RuntimeError, with the last lines of its log, when one of them does not become ready.
     """
 
@@ -31,7 +31,7 @@ class RealApi:
         self.binaries = binaries or find_binaries()
         self.version = self.binaries.version
         self._start_seconds = start_seconds
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: list[tuple[subprocess.Popen[bytes], Path]] = []
 
     def __enter__(self) -> RealApi:
         self.state = Path(tempfile.mkdtemp(prefix="ncp-kube-"))
@@ -55,6 +55,12 @@ class RealApi:
         """Ask etcd itself, past the API server: status and body of its JSON gateway's answer."""
         return etcd_call(self.state, path, body)
 
+    def check(self) -> None:
+        """Raise RuntimeError when one of the programs has died, with the reason its log gives."""
+        for child, log in self._running:
+            if child.poll() is not None:
+                raise RuntimeError(f"{log.stem} died with {child.returncode}:\n{_reason(log)}")
+
     def _start(self, command: Command) -> None:
         log = self.state / f"{command.name}.log"
         with log.open("wb") as output:
@@ -66,18 +72,17 @@ class RealApi:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the tests, which then stop it in order
             )
-        self._running.append(child)
+        self._running.append((child, log))
         deadline = time.monotonic() + self._start_seconds
         while not command.ready():
             if child.poll() is not None or time.monotonic() > deadline:
                 ending = "ended" if child.returncode is not None else f"not ready after {self._start_seconds:.0f} s"
-                tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-                raise RuntimeError(f"{command.name} {ending}: {' '.join(command.argv)}\n{tail}")
+                raise RuntimeError(f"{command.name} {ending}: {' '.join(command.argv)}\n{_reason(log)}")
             time.sleep(0.05)
 
     def _stop(self) -> None:
         """Nothing of a throw-away control plane needs saving, so there is no grace period to wait for."""
-        for child in reversed(self._running):
+        for child, _ in reversed(self._running):
             child.send_signal(signal.SIGKILL)
             child.wait()
         self._running.clear()
@@ -87,3 +92,11 @@ class RealApi:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+def _reason(log: Path) -> str:
+    """Return the lines of a log that tell why its program ended: a Go program's last words come before its stacks."""
+    lines = log.read_text(errors="replace").splitlines()
+    last_words = [number for number, line in enumerate(lines) if line.startswith(("panic:", "fatal error:"))]
+    first = last_words[0] if last_words else max(0, len(lines) - 20)
+    return "\n".join(lines[first : first + 20])

@@ -125,9 +125,7 @@ class Client:
         payload = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         headers = self._headers | {"Accept": accept} | ({"Content-Type": content} if payload is not None else {})
         response = self._pool.request(method, self._address(path, query), body=payload, headers=headers, timeout=30)
-        text = response.data
-        kind = response.headers.get("Content-Type", "")
-        return Answer(response.status, json.loads(text) if "json" in kind and text else text.decode(), response.headers)
+        return Answer(response.status, _decoded(response), response.headers)
 
     def get(self, path: str, **query: Any) -> Answer:
         return self.request("GET", path, **query)
@@ -178,6 +176,17 @@ class Client:
     def _address(self, path: str, query: Mapping[str, Any]) -> str:
         sent = {name: value for name, value in query.items() if value is not None}
         return f"{self.url}{path}" + (f"?{urlencode(sent)}" if sent else "")
+
+
+def _decoded(response: urllib3.BaseHTTPResponse) -> Any:
+    kind = response.headers.get("Content-Type", "")
+    if "protobuf" in kind:
+        return response.data
+    text = response.data.decode()
+    try:
+        return json.loads(text) if "json" in kind else text
+    except json.JSONDecodeError:
+        return text  # a watch that was read to its end is JSON by its header, but one per line
 
 
 def _hang_up(response: urllib3.BaseHTTPResponse) -> None:

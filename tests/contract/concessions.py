@@ -22,6 +22,7 @@ CONCESSIONS: dict[str, tuple[int, int]] = {
     "endPort of network policies": (1, 21),
     "internalTrafficPolicy": (1, 21),
     "server-side apply tracks subresources": (1, 22),
+    "services keep their addresses when replaced": (1, 23),
     "field validation": (1, 25),
 }
 
@@ -33,7 +34,9 @@ class Server(NamedTuple):
     version: tuple[int, int, int] | None
     client: Client
     kubeconfig: Path
+    check: Callable[[], None] = lambda: None  # raises when the server has died
     etcd: Callable[[str, str], tuple[int, bytes]] | None = None
+    window: int = 0  # so many changes push the first version out of the memory for watches
 
     def has(self, feature: str) -> bool:
         """Whether the server is new enough for a feature of the table."""

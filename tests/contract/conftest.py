@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from labs.realkube import BinariesMissing, RealApi
+from labs.realkube import BinariesMissingError, RealApi
 
 from .client import Client, Kubectl
 from .concessions import Server
@@ -42,7 +42,7 @@ def embedded_server() -> Iterator[Server]:
 def real_server() -> Iterator[Server]:
     try:
         api = RealApi()
-    except BinariesMissing as missing:
+    except BinariesMissingError as missing:
         # `make test-kube` must not pass without having asked.
         if os.environ.get("NCP_REQUIRE_KUBE"):
             pytest.fail(str(missing))
@@ -50,13 +50,14 @@ def real_server() -> Iterator[Server]:
             _untested.append(str(missing))
         pytest.skip(str(missing))
     with api:
-        yield Server("real", api.version, Client(api.kubeconfig), api.kubeconfig, api.etcd)
+        yield Server("real", api.version, Client(api.kubeconfig), api.kubeconfig, api.check, api.etcd)
 
 
 @pytest.fixture
 def server(request: pytest.FixtureRequest) -> Server:
     """One of the two; each is started when first wanted and kept, in whatever order the tests come."""
     chosen: Server = request.getfixturevalue(f"{request.param}_server")
+    chosen.check()
     return chosen
 
 
