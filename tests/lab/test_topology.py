@@ -1,0 +1,209 @@
+"""Topologies as values: what is refused, and what follows from a valid one."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from ipam.address import parse_interface, parse_prefix
+from topologies import catalog, document, draw
+from topologies.plan import mac, neighbours, plan
+from topologies.routing import routes
+from topologies.spec import External, Link, Node, Router, TopologyError
+
+BLOCKS = (parse_prefix("10.4.0.0/16"), parse_prefix("fd00:10:4::/48"))
+
+
+def told(topology, owner, blocks=BLOCKS):
+    return {str(route.prefix): str(route.via) for route in routes(topology, owner, blocks)}
+
+
+@pytest.mark.parametrize("name", catalog.CATALOG)
+def test_a_topology_survives_being_written_and_read(name, tmp_path):
+    topology = catalog.named(name)
+    path = tmp_path / "topology.json"
+    path.write_text(json.dumps(document.render(topology)))
+    assert document.load(path) == topology
+
+
+def test_a_yaml_file_is_read(tmp_path):
+    path = tmp_path / "pair.yaml"
+    path.write_text(
+        """
+        name: pair
+        networks: [{name: lan, prefixes: [192.168.50.0/24], mtu: 9000}]
+        nodes:
+          - {name: a, link: {network: lan, addresses: [192.168.50.11/24]}}
+          - {name: b, link: {network: lan, addresses: [192.168.50.12/24]}, labels: {disk: ssd}, roles: [exit]}
+        external: {link: {network: lan, addresses: [192.168.50.250/24]}, upstream: [203.0.113.1/24]}
+        """
+    )
+    topology = document.load(path)
+    assert topology.exit_node.name == "b"
+    assert topology.node("b").labels == {"disk": "ssd"}
+    assert topology.network("lan").mtu == 9000
+
+
+def test_three_nodes_scales():
+    topology = catalog.named("three-nodes", 7)
+    assert [node.name for node in topology.nodes] == [f"node{number}" for number in range(1, 8)]
+    assert len({one.address for node in topology.nodes for one in node.link.addresses}) == 14
+
+
+def test_the_first_node_is_the_exit_unless_another_has_the_role():
+    topology = catalog.two_racks()
+    assert topology.exit_node.name == "node1"
+    moved = tuple(replace(node, roles=("exit",) if node.name == "node3" else ()) for node in topology.nodes)
+    assert replace(topology, nodes=moved).exit_node.name == "node3"
+    none = tuple(replace(node, roles=()) for node in topology.nodes)
+    assert replace(topology, nodes=none).exit_node.name == "node1"
+
+
+def changed(**changes):
+    return lambda: replace(catalog.three_nodes(), **changes)
+
+
+def node(name="node9", network="underlay", addresses=("192.168.50.99/24", "fd50::99/64"), **more):
+    return Node(name, Link(network, tuple(parse_interface(one) for one in addresses)), **more)
+
+
+WRONG = {
+    "no nodes": (changed(nodes=()), r"nodes: empty"),
+    "a name with capitals": (lambda: changed(nodes=(node("Node"),))(), r"'Node': name: wants"),
+    "a reserved name": (lambda: changed(nodes=(node("ext"),))(), r"node or router ext: name: .*reserved"),
+    "a name twice": (lambda: changed(nodes=(node(), node()))(), r"node9: name: used twice"),
+    "an unknown network": (
+        lambda: changed(nodes=(node(network="lan"),))(),
+        r"node9: link: no network 'lan'; there are",
+    ),
+    "a missing family": (
+        lambda: changed(nodes=(node(addresses=("192.168.50.9/24",)),))(),
+        r"node9: addresses: .*one in each",
+    ),
+    "an address elsewhere": (
+        lambda: changed(nodes=(node(addresses=("10.0.0.9/24", "fd50::9/64")),))(),
+        r"node9: addresses: 10.0.0.9/24 is not in 192.168.50.0/24",
+    ),
+    "a wrong length": (
+        lambda: changed(nodes=(node(addresses=("192.168.50.9/25", "fd50::9/64")),))(),
+        r"192.168.50.9/25 is not in 192.168.50.0/24",
+    ),
+    "the broadcast address": (
+        lambda: changed(nodes=(node(addresses=("192.168.50.255/24", "fd50::9/64")),))(),
+        r"network's own or its broadcast",
+    ),
+    "an address twice": (
+        lambda: changed(nodes=(node(addresses=("192.168.50.250/24", "fd50::9/64")),))(),
+        r"192.168.50.250 is already node9's",
+    ),
+    "a small MTU": (
+        lambda: changed(networks=(replace(catalog.three_nodes().networks[0], mtu=1200),))(),
+        r"network underlay: mtu: 1200; wants 1280 to 9000",
+    ),
+    "an upstream inside the underlay": (
+        lambda: changed(
+            external=External(catalog.three_nodes().external.link, (parse_interface("192.168.50.1/25"),))
+        )(),
+        r"external host: 192.168.50.0/25 overlaps 192.168.50.0/24 of network underlay",
+    ),
+    "two exits": (
+        lambda: replace(
+            catalog.three_nodes(), nodes=tuple(replace(one, roles=("exit",)) for one in catalog.three_nodes().nodes)
+        ),
+        r"only one may be 'exit'",
+    ),
+    "an unknown role": (lambda: changed(nodes=(node(roles=("edge",)),))(), r"node node9: roles: 'edge'; allowed: exit"),
+    "a router to nowhere": (
+        lambda: changed(routers=(Router("r", (catalog.three_nodes().nodes[0].link,)),))(),
+        r"192.168.50.11 is already node1's|router r: links",
+    ),
+    "unreachable racks": (lambda: replace(catalog.two_racks(), routers=()), r"no router joins network rack-a"),
+    "too many nodes": (lambda: catalog.named("three-nodes", 33), r"nodes: 33; wants 1 to 32"),
+    "scaling what does not scale": (lambda: catalog.named("two-racks", 3), r"only three-nodes scales"),
+    "an unknown name": (lambda: catalog.named("four-racks"), r"no topology 'four-racks'; there are one-node"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_does_not_fit_together_is_refused(case):
+    make, message = WRONG[case]
+    with pytest.raises(TopologyError, match=message):
+        make()
+
+
+DOCUMENTS = {
+    "not a mapping": ([], r"topology: \[\]; wants a mapping"),
+    "a missing field": ({"name": "x", "nodes": [], "external": {}}, r"field 'networks' is missing"),
+    "an unknown field": (
+        {"name": "x", "networks": [], "nodes": [], "external": {}, "node": []},
+        r"topology: unknown field 'node'; allowed: external, name",
+    ),
+    "a bad prefix": (
+        {"name": "x", "networks": [{"name": "lan", "prefixes": ["192.168.50.1/24"]}], "nodes": [], "external": {}},
+        r"network lan: prefixes: '192.168.50.1/24' has bits set below its length; did you mean 192.168.50.0/24",
+    ),
+    "a bad mtu": (
+        {"name": "x", "networks": [{"name": "lan", "prefixes": [], "mtu": "big"}], "nodes": [], "external": {}},
+        r"network lan: mtu: 'big'; wants a whole number",
+    ),
+    "labels that are no texts": (
+        {"name": "x", "networks": [], "nodes": [{"name": "a", "link": {}, "labels": {"a": 1}}], "external": {}},
+        r"node a: labels: \{'a': 1\}; wants texts",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DOCUMENTS)
+def test_a_wrong_document_is_refused(case):
+    value, message = DOCUMENTS[case]
+    with pytest.raises(TopologyError, match=message):
+        document.parse(value)
+
+
+def test_a_file_that_is_not_there_is_an_error_with_its_path(tmp_path):
+    with pytest.raises(TopologyError, match=r"gone\.yaml"):
+        document.load(tmp_path / "gone.yaml")
+
+
+def test_routes_on_one_segment():
+    topology = catalog.three_nodes()
+    assert told(topology, "node2") == {"0.0.0.0/0": "192.168.50.250", "::/0": "fd50::250"}
+    assert told(topology, "ext") == {"10.4.0.0/16": "192.168.50.11", "fd00:10:4::/48": "fd50::11"}
+
+
+def test_routes_between_racks():
+    topology = catalog.two_racks()
+    assert told(topology, "node3") == {
+        "192.168.51.0/24": "192.168.52.1",
+        "fd51::/64": "fd52::1",
+        "192.168.59.0/24": "192.168.52.1",
+        "fd59::/64": "fd52::1",
+        "0.0.0.0/0": "192.168.52.1",
+        "::/0": "fd52::1",
+    }
+    router = told(topology, "r")
+    assert router["10.4.0.0/16"] == "192.168.51.11"
+    assert router["0.0.0.0/0"] == "192.168.59.250"
+    assert told(topology, "ext")["10.4.0.0/16"] == "192.168.59.1"
+
+
+def test_every_node_knows_the_neighbours_its_tunnels_need():
+    topology = catalog.two_racks()
+    known = dict(neighbours(topology, "node1"))
+    assert known["192.168.51.12"] == mac("node2", "rack-a")
+    assert known["fd51::1"] == mac("r", "rack-a")
+    assert "192.168.52.13" not in known, "a node of the other rack is behind the router"
+
+
+def test_everything_a_plan_makes_carries_the_lab_in_its_namespace():
+    batches = plan(catalog.two_racks(), "abcd", BLOCKS)
+    assert {batch.namespace for batch in batches} == {
+        f"ncpabcd-{name}" for name in ("ul", "node1", "node2", "node3", "node4", "r", "ext")
+    }
+
+
+def test_the_picture_shows_every_host_and_network():
+    topology = catalog.two_racks()
+    picture = draw.draw(topology)
+    for name in ("rack-a", "rack-b", "uplink", "node4", "router r", "external host", "192.168.52.14", "203.0.113.1"):
+        assert name in picture
