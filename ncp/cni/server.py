@@ -21,6 +21,7 @@ from ncp.cni.realise import PodRealiser, Steps, as_cni
 
 LOG = logging.getLogger(__name__)
 BACKLOG: Final = 512  # a node that reboots starts all its pods at once
+READ_SECONDS: Final = 10.0  # a caller has its request ready
 
 
 class CniServer:
@@ -101,15 +102,20 @@ class CniServer:
 
 class _Call(socketserver.StreamRequestHandler):
     server: _Server
+    timeout = READ_SECONDS
 
     def handle(self) -> None:
         uid = _peer_uid(self.connection)
         if uid != 0:
             LOG.warning("refused a CNI call of uid %d: only root may call", uid)
             return
-        line = self.rfile.readline(protocol.MAX_LINE)
-        if not line:
+        try:
+            line = self.rfile.readline(protocol.MAX_LINE)
+        except OSError as error:
+            LOG.warning("a caller sent no request: %s", error)
             return
+        if not line:
+            return  # somebody only looked whether we are there
         reply = json.dumps(self.server.owner.answer(line)).encode() + b"\n"
         try:
             self.wfile.write(reply)
