@@ -1,0 +1,142 @@
+"""Custom resource definitions: what they add to the catalog, and the rules of the objects they define."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from labs.api import structural
+from labs.api.clock import now
+from labs.api.errors import Cause, denied, invalid, required, wrong
+from labs.api.names import metadata_faults
+from labs.api.resources import BUILT_IN, Catalog, Custom, Resource
+from labs.api.types import from_schema
+
+Obj = dict[str, Any]
+_CLASH = "the following names are taken by another resource: "
+
+
+def resources_of(definition: Obj) -> tuple[Resource, ...]:
+    """The resources a stored definition serves; none while its names are not accepted."""
+    spec, names = definition["spec"], definition["spec"]["names"]
+    conditions = {c["type"]: c["status"] for c in definition.get("status", {}).get("conditions", ())}
+    if conditions.get("Established") != "True":
+        return ()
+    storage = next(v["name"] for v in spec["versions"] if v.get("storage"))
+    made = []
+    for version in spec["versions"]:
+        if not version.get("served"):
+            continue
+        schema = (version.get("schema") or {}).get("openAPIV3Schema")
+        subresources = version.get("subresources") or {}
+        custom = Custom(
+            definition["metadata"]["name"], schema, tuple(version.get("additionalPrinterColumns") or ()),
+            subresources.get("scale"), storage,
+        )  # fmt: skip
+        made.append(
+            Resource(
+                spec["group"],
+                version["name"],
+                names["kind"],
+                names["plural"],
+                spec["scope"] == "Namespaced",
+                names.get("singular", ""),
+                tuple(names.get("shortNames") or ()),
+                tuple(names.get("categories") or ()),
+                tuple(s for s in ("status", "scale") if s in subresources),
+                from_schema(schema, root=True),
+                f"{names['plural']}.{spec['group']}",
+                custom,
+                names.get("listKind", names["kind"] + "List"),
+            )  # fmt: skip
+        )
+    return tuple(made)
+
+
+def complete(resource: Resource, obj: Obj, before: Obj | None, subresource: str) -> None:
+    """Defaults and rules of a custom object; 422 with everything that is wrong."""
+    schema = resource.custom.schema if resource.custom else None
+    if schema:
+        for name, value in structural.defaulted(obj, schema).items():
+            if name not in ("apiVersion", "kind", "metadata"):
+                obj[name] = value
+    found = list(metadata_faults(obj))
+    if schema:
+        found += structural.faults({k: v for k, v in obj.items() if k != "metadata"}, _body_schema(schema), "")
+    if found:
+        raise invalid(resource.kind, resource.group, obj["metadata"].get("name", ""), found)
+
+
+def _body_schema(schema: Obj) -> Obj:
+    """The schema without what the server checks itself."""
+    properties = {k: v for k, v in (schema.get("properties") or {}).items() if k != "metadata"}
+    needed = [name for name in schema.get("required") or () if name != "metadata"]
+    return {**schema, "properties": properties, "required": needed}
+
+
+def complete_definition(obj: Obj, before: Obj | None, catalog: Catalog) -> None:
+    """Rules of a definition, and the conditions that say whether its resources are served."""
+    found = list(_definition_faults(obj, before))
+    if found:
+        raise invalid("CustomResourceDefinition", "apiextensions.k8s.io", obj["metadata"].get("name", ""), found)
+    spec, status = obj["spec"], obj.setdefault("status", {})
+    taken = _taken(obj, catalog)
+    old = {c["type"]: c for c in status.get("conditions", ())}
+    status["conditions"] = [
+        _condition(old, "NamesAccepted", not taken, "NoConflicts" if not taken else "NameConflict",
+                   _CLASH + ", ".join(taken) if taken else "no conflicts found"),
+        _condition(old, "Established", not taken, "InitialNamesAccepted" if not taken else "NotAccepted",
+                   "the initial names have been accepted" if not taken else "not all names are accepted"),
+        *(c for kind, c in old.items() if kind not in ("NamesAccepted", "Established")),
+    ]  # fmt: skip
+    if not taken:
+        status["acceptedNames"] = dict(spec["names"])
+    storage = [v["name"] for v in spec["versions"] if v.get("storage")]
+    status["storedVersions"] = list(dict.fromkeys([*status.get("storedVersions", ()), *storage]))
+
+
+def _condition(old: Obj, kind: str, holds: bool, reason: str, message: str) -> Obj:
+    status = "True" if holds else "False"
+    before = old.get(kind, {})
+    since = before["lastTransitionTime"] if before.get("status") == status else now()
+    return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": since}
+
+
+def _taken(obj: Obj, catalog: Catalog) -> list[str]:
+    """Names of the definition that another resource of its group has."""
+    spec, own = obj["spec"], obj["metadata"]["name"]
+    names = spec["names"]
+    wanted = {names["plural"], names.get("singular", ""), names["kind"], *(names.get("shortNames") or ())} - {""}
+    others = [r for r in catalog.all() if r.group == spec["group"] and not (r.custom and r.custom.crd == own)]
+    held = {name for r in others for name in (r.plural, r.singular, r.kind, *r.short_names)}
+    return sorted(wanted & held)
+
+
+def _definition_faults(obj: Obj, before: Obj | None) -> Iterator[Cause]:
+    spec = obj["spec"]
+    names, group = spec.get("names") or {}, spec.get("group", "")
+    expected = f"{names.get('plural', '')}.{group}"
+    if obj["metadata"].get("name") != expected:
+        yield wrong("metadata.name", obj["metadata"].get("name", ""), 'must be spec.names.plural+"."+spec.group')
+    for field in ("group", "scope"):
+        if not spec.get(field):
+            yield required(f"spec.{field}")
+    if group in {r.group for r in BUILT_IN}:
+        yield wrong("spec.group", group, "is a group the server itself serves")
+    for field in ("plural", "kind"):
+        if not names.get(field):
+            yield required(f"spec.names.{field}")
+    versions = spec.get("versions") or []
+    if sum(bool(v.get("storage")) for v in versions) != 1:
+        yield wrong(
+            "spec.versions",
+            [v.get("name") for v in versions],
+            "must have exactly one version marked as storage version",
+        )
+    for place, version in enumerate(versions):
+        if not (version.get("schema") or {}).get("openAPIV3Schema"):
+            yield required(f"spec.versions[{place}].schema.openAPIV3Schema", "schemas are required")
+    if (spec.get("conversion") or {}).get("strategy") == "Webhook":
+        yield denied("spec.conversion.strategy", "this server converts versions by their apiVersion only (None)")
+    if before is not None and before["spec"].get("scope") != spec.get("scope"):
+        yield wrong("spec.scope", spec.get("scope"), "field is immutable")

@@ -1,0 +1,263 @@
+"""Rules on built-in objects: what must be there, what may be there, what may not change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from labs.api.errors import Cause, denied, duplicate, required, unsupported, wrong
+from labs.api.names import broken, label_faults, metadata_faults
+from labs.api.selectors import labels_select
+
+Obj = dict[str, Any]
+PROTOCOLS = ("TCP", "UDP", "SCTP")
+_POD_UPDATE = (
+    "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
+    "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
+    "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+)
+_STATEFUL_SET_UPDATE = (
+    "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', "
+    "'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
+)
+_STATEFUL_SET_MUTABLE = [
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+]
+
+
+def faults(obj: Obj, old: Obj | None) -> list[Cause]:
+    """Everything wrong with a defaulted object, alone and as the successor of ``old``."""
+    found = list(metadata_faults(obj))
+    check = _BY_KIND.get(obj["kind"])
+    if check is not None:
+        found += check(obj, old)
+    return found
+
+
+def _port_fault(port: Any) -> str:
+    if isinstance(port, int) and 1 <= port <= 65535:
+        return ""
+    return "must be between 1 and 65535, inclusive"
+
+
+def _pod_spec(spec: Obj, at: str) -> Iterator[Cause]:
+    if not spec.get("containers"):
+        yield required(f"{at}.containers")
+    seen: set[str] = set()
+    volumes = {v.get("name") for v in spec.get("volumes", ())}
+    for group in ("initContainers", "containers"):
+        for place, container in enumerate(spec.get(group, ())):
+            yield from _container(container, f"{at}.{group}[{place}]", seen, volumes)
+    if spec.get("restartPolicy") not in ("Always", "OnFailure", "Never"):
+        yield unsupported(f"{at}.restartPolicy", spec.get("restartPolicy"), ("Always", "OnFailure", "Never"))
+    yield from label_faults(spec.get("nodeSelector") or {}, f"{at}.nodeSelector")
+
+
+def _container(container: Obj, at: str, seen: set[str], volumes: set[str]) -> Iterator[Cause]:
+    name = container.get("name", "")
+    if not name:
+        yield required(f"{at}.name")
+    elif fault := broken(name, "label"):
+        yield wrong(f"{at}.name", name, fault)
+    elif name in seen:
+        yield duplicate(f"{at}.name", name)
+    seen.add(name)
+    if not container.get("image", ""):
+        yield required(f"{at}.image")
+    for place, port in enumerate(container.get("ports", ())):
+        field = f"{at}.ports[{place}]"
+        if not port.get("containerPort"):
+            yield required(f"{field}.containerPort")
+        elif fault := _port_fault(port["containerPort"]):
+            yield wrong(f"{field}.containerPort", port["containerPort"], fault)
+        if port.get("protocol") not in PROTOCOLS:
+            yield unsupported(f"{field}.protocol", port.get("protocol"), PROTOCOLS)
+    for place, mount in enumerate(container.get("volumeMounts", ())):
+        if mount.get("name") not in volumes:
+            yield Cause("FieldValueNotFound", f'Not found: "{mount.get("name")}"', f"{at}.volumeMounts[{place}].name")
+
+
+def _pod(obj: Obj, old: Obj | None) -> Iterator[Cause]:
+    if old is None:
+        yield from _pod_spec(obj.get("spec", {}), "spec")
+    elif _fixed(obj["spec"]) != _fixed(old["spec"]):
+        yield denied("spec", _POD_UPDATE)
+
+
+def _fixed(spec: Obj) -> Obj:
+    """What of a pod's spec may not change after creation (the scheduler's binding sets nodeName once)."""
+    fixed = {
+        k: v
+        for k, v in spec.items()
+        if k not in ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "schedulingGates")
+    }
+    for group in ("containers", "initContainers"):
+        if group in fixed:
+            fixed[group] = [{k: v for k, v in c.items() if k != "image"} for c in fixed[group]]
+    return fixed
+
+
+def _template(obj: Obj, at: str = "spec.template") -> Iterator[Cause]:
+    template = obj["spec"].get("template", {})
+    yield from _pod_spec(template.get("spec", {}), f"{at}.spec")
+    yield from label_faults(template.get("metadata", {}).get("labels") or {}, f"{at}.labels")
+
+
+def _workload(obj: Obj, old: Obj | None) -> Iterator[Cause]:
+    spec = obj.get("spec", {})
+    selector = spec.get("selector")
+    labels = spec.get("template", {}).get("metadata", {}).get("labels") or {}
+    if not selector:
+        yield required("spec.selector")
+    elif not selector.get("matchLabels") and not selector.get("matchExpressions"):
+        yield wrong("spec.selector", selector, "empty selector is invalid for deployment")
+    elif not labels_select(selector, labels):
+        yield wrong("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
+    yield from _template(obj)
+    if spec.get("replicas", 0) < 0:
+        yield wrong("spec.replicas", spec["replicas"], "must be greater than or equal to 0")
+    policy = spec.get("template", {}).get("spec", {}).get("restartPolicy", "Always")
+    if policy != "Always":
+        yield unsupported("spec.template.spec.restartPolicy", policy, ("Always",))
+    if old is not None and old["spec"].get("selector") != selector:
+        yield wrong("spec.selector", selector, "field is immutable")
+
+
+def _stateful_set(obj: Obj, old: Obj | None) -> Iterator[Cause]:
+    yield from _workload(obj, None)
+    if old is not None and _without(obj["spec"], _STATEFUL_SET_MUTABLE) != _without(old["spec"], _STATEFUL_SET_MUTABLE):
+        yield denied("spec", _STATEFUL_SET_UPDATE)
+
+
+def _without(spec: Obj, names: list[str]) -> Obj:
+    return {k: v for k, v in spec.items() if k not in names}
+
+
+def _job(obj: Obj, old: Obj | None) -> Iterator[Cause]:
+    spec = obj.get("spec", {})
+    yield from _template(obj)
+    policy = spec.get("template", {}).get("spec", {}).get("restartPolicy")
+    if policy == "Always":
+        yield Cause(
+            "FieldValueRequired",
+            'Required value: valid values: "OnFailure", "Never"',
+            "spec.template.spec.restartPolicy",
+        )
+    for field in ("completions", "selector", "template"):
+        if old is not None and old["spec"].get(field) != spec.get(field) and not old["spec"].get("suspend"):
+            yield wrong(f"spec.{field}", spec.get(field), "field is immutable")
+
+
+def _cron_job(obj: Obj, old: Obj | None) -> Iterator[Cause]:
+    if not obj.get("spec", {}).get("schedule"):
+        yield required("spec.schedule")
+
+
+def _service(obj: Obj, old: Obj | None) -> Iterator[Cause]:
+    spec = obj["spec"]
+    kinds = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
+    if spec.get("type") not in kinds:
+        yield unsupported("spec.type", spec.get("type"), kinds)
+    if spec.get("type") == "ExternalName":
+        if not spec.get("externalName"):
+            yield required("spec.externalName")
+    elif not spec.get("ports") and spec.get("clusterIP") != "None":
+        yield required("spec.ports")
+    if spec.get("sessionAffinity") not in ("None", "ClientIP"):
+        yield unsupported("spec.sessionAffinity", spec.get("sessionAffinity"), ("ClientIP", "None"))
+    if spec.get("type") != "LoadBalancer" and spec.get("loadBalancerClass"):
+        yield denied("spec.loadBalancerClass", "may only be used when `type` is 'LoadBalancer'")
+    yield from label_faults(spec.get("selector") or {}, "spec.selector")
+    yield from _service_ports(spec.get("ports", ()))
+
+
+def _service_ports(ports: Any) -> Iterator[Cause]:
+    names: set[str] = set()
+    numbers: set[tuple[Any, Any]] = set()
+    for place, port in enumerate(ports):
+        at, name = f"spec.ports[{place}]", port.get("name", "")
+        if not name and len(ports) > 1:
+            yield required(f"{at}.name")
+        elif name in names:
+            yield duplicate(f"{at}.name", name)
+        elif name and (fault := broken(name, "label")):
+            yield wrong(f"{at}.name", name, fault)
+        names.add(name)
+        if fault := _port_fault(port.get("port")):
+            yield wrong(f"{at}.port", port.get("port", 0), fault)
+        if port.get("protocol") not in PROTOCOLS:
+            yield unsupported(f"{at}.protocol", port.get("protocol"), PROTOCOLS)
+        target = port.get("targetPort")
+        if isinstance(target, int) and (fault := _port_fault(target)):
+            yield wrong(f"{at}.targetPort", target, fault)
+        number = (port.get("protocol"), port.get("port"))
+        if number in numbers:
+            yield duplicate(at, f"{number[0]}/{number[1]}")
+        numbers.add(number)
+
+
+def _network_policy(obj: Obj, old: Obj | None) -> Iterator[Cause]:
+    for direction in ("ingress", "egress"):
+        peers = "from" if direction == "ingress" else "to"
+        for place, rule in enumerate(obj["spec"].get(direction, ())):
+            at = f"spec.{direction}[{place}]"
+            for number, port in enumerate(rule.get("ports", ())):
+                yield from _policy_port(port, f"{at}.ports[{number}]")
+            for number, peer in enumerate(rule.get(peers, ())):
+                if not set(peer) & {"podSelector", "namespaceSelector", "ipBlock"}:
+                    yield required(f"{at}.{peers}[{number}]", "must specify a peer")
+                elif "ipBlock" in peer and len(peer) > 1:
+                    yield denied(f"{at}.{peers}[{number}]", "may not specify both ipBlock and another peer")
+
+
+def _policy_port(port: Obj, at: str) -> Iterator[Cause]:
+    if port.get("protocol") not in PROTOCOLS:
+        yield unsupported(f"{at}.protocol", port.get("protocol"), PROTOCOLS)
+    number, end = port.get("port"), port.get("endPort")
+    if isinstance(number, int) and (fault := _port_fault(number)):
+        yield wrong(f"{at}.port", number, fault)
+    if end is not None:
+        if not isinstance(number, int):
+            yield wrong(f"{at}.endPort", end, "may not be specified when `port` is non-numeric or unset")
+        elif end < number:
+            yield wrong(f"{at}.endPort", end, "must be greater than or equal to `port`")
+
+
+def _config(obj: Obj, old: Obj | None) -> Iterator[Cause]:
+    if old is not None and old.get("immutable"):
+        for field in ("data", "binaryData"):
+            if obj.get(field) != old.get(field):
+                yield denied(field, "field is immutable when `immutable` is set")
+
+
+def _endpoint_slice(obj: Obj, old: Obj | None) -> Iterator[Cause]:
+    kinds = ("FQDN", "IPv4", "IPv6")
+    if obj.get("addressType") not in kinds:
+        yield unsupported("addressType", obj.get("addressType", ""), kinds)
+    if old is not None and old.get("addressType") != obj.get("addressType"):
+        yield wrong("addressType", obj.get("addressType"), "field is immutable")
+    for place, endpoint in enumerate(obj.get("endpoints") or ()):
+        if not endpoint.get("addresses"):
+            yield required(f"endpoints[{place}].addresses", "must contain at least 1 address")
+
+
+_BY_KIND: dict[str, Callable[[Obj, Obj | None], Iterator[Cause]]] = {
+    "Pod": _pod,
+    "Deployment": _workload,
+    "ReplicaSet": _workload,
+    "DaemonSet": _workload,
+    "StatefulSet": _stateful_set,
+    "Job": _job,
+    "CronJob": _cron_job,
+    "Service": _service,
+    "NetworkPolicy": _network_policy,
+    "ConfigMap": _config,
+    "Secret": _config,
+    "EndpointSlice": _endpoint_slice,
+}
