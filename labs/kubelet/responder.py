@@ -315,6 +315,8 @@ def _udp(family: socket.AddressFamily, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
         _ask_for_address(sock)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", port))
     except OSError:
         sock.close()
@@ -324,14 +326,17 @@ def _udp(family: socket.AddressFamily, port: int) -> socket.socket:
 
 def _sctp(family: socket.AddressFamily) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, sctp.PROTOCOL)
-    _ask_for_address(sock)
+    try:
+        _ask_for_address(sock)
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 
 def _ask_for_address(sock: socket.socket) -> None:
     """Have the kernel tell, with every datagram, which of our addresses it was sent to."""
     if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     else:
         sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
