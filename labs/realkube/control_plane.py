@@ -84,8 +84,10 @@ def write_kubeconfig(state: Path, port: int) -> Path:
 
 
 def _etcd_argv(home: Path, binaries: Binaries) -> tuple[str, ...]:
+    # etcd leaves its sockets behind when it is killed, and does not start where they are.
+    start = f'cd "$0" && rm -f {_ETCD} {_ETCD_PEER} && exec "$@"'
     argv = (
-        *_within(home, binaries.etcd),
+        *("sh", "-c", start, str(home), str(binaries.etcd.absolute())),
         "--name=lab",
         f"--data-dir={home / 'etcd'}",
         f"--listen-client-urls=unix://{_ETCD}",
@@ -103,7 +105,8 @@ def _etcd_argv(home: Path, binaries: Binaries) -> tuple[str, ...]:
 def _apiserver_argv(home: Path, binaries: Binaries, port: int) -> tuple[str, ...]:
     key = _service_account_key(home)
     argv = (
-        *_within(home, binaries.kube_apiserver),
+        # The socket's name is relative: that way its path may be longer than a socket's address.
+        *("env", f"--chdir={home}", str(binaries.kube_apiserver.absolute())),
         f"--etcd-servers=unix://{_ETCD}",
         "--bind-address=127.0.0.1",
         "--advertise-address=127.0.0.1",
@@ -125,11 +128,6 @@ def _apiserver_argv(home: Path, binaries: Binaries, port: int) -> tuple[str, ...
     if binaries.version < (1, 21, 0):
         argv = (*argv, "--feature-gates=IPv6DualStack=true")
     return argv
-
-
-def _within(home: Path, program: Path) -> tuple[str, ...]:
-    """Start ``program`` in ``home``: the unix sockets are named relative to it, and their paths stay short."""
-    return ("env", f"--chdir={home}", str(program.absolute()))
 
 
 def _etcd_environment() -> Mapping[str, str]:
@@ -211,6 +209,13 @@ def _etcd_ready(home: Path) -> bool:
     return status == 200 and b'"true"' in body
 
 
+# /readyz is true a moment before the server has made its namespaces, and then nothing can be created in them.
+_SIGNS_OF_LIFE = (
+    "/readyz",
+    *(f"/api/v1/namespaces/{name}" for name in ("kube-system", "kube-public", "kube-node-lease", "default")),
+)
+
+
 def _apiserver_ready(home: Path, port: int, token: str) -> bool:
     certificate = home / "certs" / "apiserver.crt"
     if not certificate.exists():
@@ -219,9 +224,15 @@ def _apiserver_ready(home: Path, port: int, token: str) -> bool:
         context = ssl.create_default_context(cafile=str(certificate))
         connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=context)
         try:
-            connection.request("GET", "/readyz", headers={"Authorization": f"Bearer {token}"})
-            return connection.getresponse().status == 200
+            return all(_answers(connection, path, token) for path in _SIGNS_OF_LIFE)
         finally:
             connection.close()
     except (OSError, http.client.HTTPException):  # not listening yet, or the certificate is half written
         return False
+
+
+def _answers(connection: http.client.HTTPConnection, path: str, token: str) -> bool:
+    connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+    with connection.getresponse() as answer:
+        answer.read()
+        return answer.status == 200

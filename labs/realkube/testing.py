@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -36,11 +35,10 @@ class RealApi:
     def __enter__(self) -> RealApi:
         self.state = Path(tempfile.mkdtemp(prefix="ncp-kube-"))
         try:
-            port = _free_port()
-            self.url = f"https://127.0.0.1:{port}"
-            self.kubeconfig = write_kubeconfig(self.state, port)
-            for command in commands(self.state, self.binaries, port):
-                self._start(command)
+            self._port = _free_port()
+            self.url = f"https://127.0.0.1:{self._port}"
+            self.kubeconfig = write_kubeconfig(self.state, self._port)
+            self._start_all()
         except BaseException:
             self._stop()
             raise
@@ -51,6 +49,11 @@ class RealApi:
     ) -> None:
         self._stop()
 
+    def restart(self) -> None:
+        """Kill both programs, as a crash would, and start them again on what they had stored."""
+        self._kill_all()
+        self._start_all()
+
     def etcd(self, path: str, body: str = "") -> tuple[int, bytes]:
         """Ask etcd itself, past the API server: status and body of its JSON gateway's answer."""
         return etcd_call(self.state, path, body)
@@ -60,6 +63,10 @@ class RealApi:
         for child, log in self._running:
             if child.poll() is not None:
                 raise RuntimeError(f"{log.stem} died with {child.returncode}:\n{_reason(log)}")
+
+    def _start_all(self) -> None:
+        for command in commands(self.state, self.binaries, self._port):
+            self._start(command)
 
     def _start(self, command: Command) -> None:
         log = self.state / f"{command.name}.log"
@@ -80,12 +87,15 @@ class RealApi:
                 raise RuntimeError(f"{command.name} {ending}: {' '.join(command.argv)}\n{_reason(log)}")
             time.sleep(0.05)
 
-    def _stop(self) -> None:
-        """Nothing of a throw-away control plane needs saving, so there is no grace period to wait for."""
+    def _kill_all(self) -> None:
         for child, _ in reversed(self._running):
-            child.send_signal(signal.SIGKILL)
+            child.kill()
             child.wait()
         self._running.clear()
+
+    def _stop(self) -> None:
+        """Nothing of a throw-away control plane needs saving, so there is no grace period to wait for."""
+        self._kill_all()
         shutil.rmtree(self.state)
 
 

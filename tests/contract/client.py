@@ -132,7 +132,7 @@ class Client:
 
     def table(self, path: str, **query: Any) -> Object:
         """Return the collection or object as the Table kubectl asks for."""
-        table = self.request("GET", path, accept=TABLE, **query).must(200).body
+        table: Object = self.request("GET", path, accept=TABLE, **query).must(200).body
         assert table["kind"] == "Table", f"want a Table, got {table['kind']}"
         return table
 

@@ -14,6 +14,8 @@ from labs.realkube import BinariesMissingError, RealApi
 from .client import Client, Kubectl
 from .concessions import Server
 
+EMBEDDED_HISTORY = 500  # changes it remembers for watches: few, so that a test can make it forget
+
 _untested: list[str] = []
 
 
@@ -34,8 +36,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def embedded_server() -> Iterator[Server]:
     from labs.api.testing import EmbeddedApi
 
-    with EmbeddedApi() as api:
-        yield Server("embedded", None, Client(Path(api.kubeconfig)), Path(api.kubeconfig))
+    with EmbeddedApi(history=EMBEDDED_HISTORY) as api:
+        yield Server("embedded", None, Client(api.kubeconfig), api.kubeconfig, window=EMBEDDED_HISTORY + 1)
 
 
 @pytest.fixture(scope="session")

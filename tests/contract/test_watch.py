@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from .client import TABLE, Client
+from .client import TABLE, Client, Object
 from .concessions import Server
 from .shapes import CRDS, await_served, config_map, core, crd, custom, pod
 
 
-def names(answer_body: dict) -> list[str]:
+def names(answer_body: Object) -> list[str]:
     return [item["metadata"]["name"] for item in answer_body["items"]]
 
 
