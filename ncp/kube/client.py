@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import socket
 import ssl
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -82,6 +84,9 @@ class Kube:
                 log.warning("%s: the API server's certificate is not verified, as asked", access.source)
                 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._pool = urllib3.ProxyManager(access.proxy, **options) if access.proxy else urllib3.PoolManager(**options)
+        self._asking = threading.Lock()
+        self._answered = -math.inf  # time.monotonic() of the last answer to any request
+        self._silent = -math.inf  # the same of the last ping without one
 
     @staticmethod
     def connect(kubeconfig: str | None = None) -> Kube:
@@ -272,6 +277,26 @@ class Kube:
         self._body(response, "GET /version")
         return time.monotonic() - started
 
+    def answering(self, max_age: float = 5.0) -> bool:
+        """Whether the server answered anything in the last ``max_age`` seconds, or answers a ping now.
+
+        Callers on many threads share one ping, and its result for ``max_age`` seconds.
+        """
+        with self._asking:
+            now = time.monotonic()
+            if now - self._answered <= max_age:
+                return True
+            if now - self._silent <= max_age:
+                return False
+            try:
+                self.ping()
+            except Unavailable:
+                self._silent = time.monotonic()
+                return False
+            except ApiError:
+                return True  # a refusal is an answer too
+            return True
+
     def _json(
         self,
         method: str,
@@ -330,6 +355,7 @@ class Kube:
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise unavailable(request, error) from error
+        self._answered = time.monotonic()
         if response.status >= 400:
             raise from_response(response.status, self._body(response, request), request)
         return response

@@ -24,11 +24,11 @@ class ApiError(Exception):
         return f"{self.message} ({self.reason}{f', HTTP {self.status}' if self.status else ''})"
 
 
-class NotFound(ApiError):  # noqa: N818  the API's own word
+class NotFound(ApiError):
     """404: no such object, or no such kind."""
 
 
-class Conflict(ApiError):  # noqa: N818
+class Conflict(ApiError):
     """409: the object changed since it was read."""
 
 
@@ -36,15 +36,15 @@ class AlreadyExists(Conflict):
     """409: an object of that name is there already."""
 
 
-class Gone(ApiError):  # noqa: N818
+class Gone(ApiError):
     """410: that resourceVersion is no longer known; list anew."""
 
 
-class Invalid(ApiError):  # noqa: N818
+class Invalid(ApiError):
     """422: the object fails the API's validation; the message names the field."""
 
 
-class Unavailable(ApiError):  # noqa: N818
+class Unavailable(ApiError):
     """No answer (refused, reset, timed out: status 0), or the server asks to come back later (429, 502-504)."""
 
 

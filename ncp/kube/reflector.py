@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Final
+from weakref import WeakSet
 
 from ncp.kube.client import Kube, WatchStream
 from ncp.kube.errors import ApiError, Gone
@@ -24,6 +25,10 @@ FIRST_DELAY: Final = 0.1
 LAST_DELAY: Final = 2.0
 TOMBSTONES: Final = 10_000
 """Deleted objects remembered, to recognise an old event about them."""
+
+
+running: Final[WeakSet[Reflector]] = WeakSet()
+"""Every reflector of this process that was started and not stopped, for its metrics."""
 
 
 class Store(Mapping[Key, Json]):
@@ -101,10 +106,12 @@ class Reflector:
 
     def start(self) -> None:
         """Start the thread; ``synced.wait()`` waits for the first full list."""
+        running.add(self)
         self._thread.start()
 
     def stop(self) -> None:
         """End the watch and the thread. No ``on_change`` call starts after this returns."""
+        running.discard(self)
         self._stopping.set()
         stream = self._stream
         if stream is not None:
@@ -112,14 +119,17 @@ class Reflector:
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout=2.0)
 
-    def healthy(self, max_age: float = 25.0) -> bool:
-        """Whether the copy can be trusted: listed once, and watching or heard of the server ``max_age`` seconds ago.
+    def healthy(self, max_age: float = 15.0) -> bool:
+        """Whether the copy can be trusted: listed once, and the server heard of within ``max_age`` seconds.
 
-        A watch is quiet while nothing changes. That its server still lives is what :meth:`Kube.ping` tells.
+        A watch is quiet while nothing changes; then the server is asked whether it still lives, which takes a few
+        seconds if it does not.
         """
         if not self.synced.is_set() or not self._thread.is_alive():
             return False
-        return self._stream is not None or time.monotonic() - self.last_contact <= max_age
+        if time.monotonic() - self.last_contact <= max_age:
+            return True
+        return self._stream is not None and self._kube.answering()
 
     def _run(self) -> None:
         delay = FIRST_DELAY

@@ -75,7 +75,7 @@ def reflect(kube: Kube, api: TinyApi, diary: Diary) -> Iterator[Callable[[], Ref
         started.append(reflector)
         reflector.start()
         assert reflector.synced.wait(5)
-        eventually(lambda: api.watching == len(started))
+        eventually(lambda: api.watching == len(started) and reflector._stream is not None)
         return reflector
 
     yield start

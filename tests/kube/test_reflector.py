@@ -142,7 +142,7 @@ def test_keeps_its_state_while_the_server_is_away_and_catches_up(api, diary, ref
     api.stop()
     eventually(lambda: reflector._stream is None)
     assert names(reflector) == {"a"}
-    assert reflector.healthy(max_age=25)
+    assert reflector.healthy(), "a short absence is no illness"
     assert not reflector.healthy(max_age=-1.0)
     api.put("b")
     api.start()
@@ -151,6 +151,19 @@ def test_keeps_its_state_while_the_server_is_away_and_catches_up(api, diary, ref
     assert time.monotonic() - back < 2.5
     assert reflector.relists == 1
     eventually(lambda: reflector.healthy(max_age=-1.0))
+
+
+def test_a_quiet_watch_is_healthy_only_while_its_server_answers(api, kube, reflect, monkeypatch):
+    reflector = reflect()
+    monkeypatch.setattr(kube, "_answered", float("-inf"))
+    assert reflector.healthy(max_age=-1.0)
+    assert api.requests[-1] == "/version"
+    asked = len(api.requests)
+    assert reflector.healthy(max_age=-1.0)
+    assert len(api.requests) == asked, "one answer serves for a while"
+    api.answers = [(503, {})]
+    monkeypatch.setattr(kube, "_answered", float("-inf"))
+    assert not reflector.healthy(max_age=-1.0)
 
 
 def test_a_server_that_lost_its_memory_is_listed_anew(api, diary, reflect):
