@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from immutables import Map
 
@@ -19,11 +19,20 @@ from sdn.openflow.pack import Encoded, encode
 from sdn.pipeline.flow import Flow
 
 
+Rule: TypeAlias = tuple[int, int, bytes]
+"""What names a rule to a switch: table, priority, canonical match bytes."""
+
+
+def rule_of(key: bytes) -> Rule:
+    """The rule a key stands for."""
+    return key[0], int.from_bytes(key[1:3], "big"), key[3:]
+
+
 class Changes(NamedTuple):
     """What to send to a switch, as one atomic bundle: flows to add or overwrite, and rules to delete strictly."""
 
     add: tuple[Encoded, ...] = ()
-    delete: tuple[bytes, ...] = ()
+    delete: tuple[Rule, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.add or self.delete)
@@ -143,7 +152,7 @@ def _difference(before: Mapping[bytes, Encoded | None], after: Program) -> Chang
         new = after.get(key)
         if new is None:
             if old is not None:
-                delete.append(key)
+                delete.append(rule_of(key))
         elif old is None or old.cookie != new.cookie:
             add.append(new)
     return Changes(tuple(add), tuple(delete))
@@ -152,5 +161,5 @@ def _difference(before: Mapping[bytes, Encoded | None], after: Program) -> Chang
 def against(program: Program, installed: Mapping[bytes, int]) -> Changes:
     """The difference between what a switch really holds (key → cookie, our own flows only) and the program."""
     add = tuple(entry for entry in program.entries() if installed.get(entry.key) != entry.cookie)
-    delete = tuple(key for key in installed if key not in program.claims)
+    delete = tuple(rule_of(key) for key in installed if key not in program.claims)
     return Changes(add, delete)

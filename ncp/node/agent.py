@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdn.openflow.session import PacketIn, Switch
-
 from ncp.cni.realise import PodRealiser
 from ncp.cni.server import CniServer
 from ncp.kube.client import Kube
@@ -36,6 +34,8 @@ from ncp.translate.fabric import fabric_of, pod_blocks
 from ncp.translate.objects import format_mac, transport_node
 from sdn.model import Problem, TransportNode, pod_mtu
 from sdn.openflow.pack import owner_of
+from sdn.openflow.session import Switch
+from sdn.openflow.values import PacketIn
 from sdn.ovsdb.client import Ovsdb
 from sdn.ovsdb.rows import node_rows
 from sdn.pipeline.tables import PIPELINE

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 from typing import NamedTuple, Protocol
 
-from sdn.pipeline.render import actions_text, match_text
+from sdn.openflow.match import unpack_match
+from sdn.openflow.pack import installed_key_bytes
+from sdn.pipeline.render import actions_text, match_text, term_text
 from sdn.pipeline.tables import PIPELINE
 from sdn.program import Program
 
@@ -13,8 +15,15 @@ from sdn.program import Program
 class Installed(Protocol):
     """A flow as a switch reports it."""
 
-    key: bytes
+    table: int
+    priority: int
+    match: bytes
     cookie: int
+
+
+def key_of(flow: Installed) -> bytes:
+    """An installed flow's key, as programs use it."""
+    return installed_key_bytes(flow.table, flow.priority, flow.match)
 
 
 class Drift(NamedTuple):
@@ -32,16 +41,24 @@ def compare(program: Program, installed: Iterable[Installed], refused: Set[bytes
     found = []
     seen = set()
     for flow in installed:
-        seen.add(flow.key)
-        entry = program.get(flow.key)
+        key = key_of(flow)
+        seen.add(key)
+        entry = program.get(key)
         if entry is None:
-            table = flow.key[0]
-            name = PIPELINE.tables[table].name if table < len(PIPELINE.tables) else str(table)
-            found.append(Drift(now, "foreign", name, f"cookie {flow.cookie:#x}, match {flow.key[3:].hex()}", ""))
+            name = PIPELINE.tables[flow.table].name if flow.table < len(PIPELINE.tables) else str(flow.table)
+            found.append(Drift(now, "foreign", name, f"cookie {flow.cookie:#x}, {foreign_match(flow.match)}", ""))
         elif entry.cookie != flow.cookie:
-            found.append(_drift(program, flow.key, "altered", now))
+            found.append(_drift(program, key, "altered", now))
     missing = (entry.key for entry in program.entries() if entry.key not in seen and entry.key not in refused)
     return found + [_drift(program, key, "missing", now) for key in missing]
+
+
+def foreign_match(match: bytes) -> str:
+    """A match read back from a switch as text; as hexadecimal where a field of it is not one of ours."""
+    try:
+        return ",".join(term_text(PIPELINE, term) for term in unpack_match(match)) or "*"
+    except (KeyError, ValueError):
+        return match.hex()
 
 
 def _drift(program: Program, key: bytes, kind: str, now: float) -> Drift:

@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from sdn.openflow.session import BundleRefused, Switch, SwitchGone, SwitchTimeout
-
-from ncp.node.audit import Drift, compare
+from ncp.node.audit import Drift, compare, key_of
 from ncp.translate.intent import Fabric, Key, Translation, apply_all, start
 from ncp.translate.objects import Object
 from sdn.compile.pieces import Attachments, Delta
 from sdn.model import Problem
+from sdn.openflow.pack import Encoded
+from sdn.openflow.session import Switch
+from sdn.openflow.values import BundleRefused, SwitchGone, SwitchTimeout
 from sdn.program import Changes, Program, against, build, empty, update
 
 log = logging.getLogger(__name__)
@@ -255,7 +256,7 @@ class Loop:
 
     def _bring_in_step(self, reason: str) -> None:
         self._refused = {}
-        installed = {flow.key: flow.cookie for flow in self._switch.flows()}
+        installed = {key_of(flow): flow.cookie for flow in self._switch.flows()}
         self._send(against(self.program, installed), reason)
         self._caught_up = True
         self.ready.set()
@@ -281,10 +282,13 @@ class Loop:
     def _refuse(self, refusal: BundleRefused) -> set[bytes]:
         """Set aside the flows a switch refused, each with a problem on its origin, so that the rest goes out."""
         found = set()
-        for entry, why in refusal.refused:
-            problem = Problem(entry.flow.origin, "FLOW_REFUSED", f"Open vSwitch refused a flow: {why}")
-            self._refused[entry.key] = (entry.cookie, problem)
-            found.add(entry.key)
+        for each in refusal.errors:
+            if isinstance(each.subject, Encoded):
+                problem = Problem(
+                    each.subject.flow.origin, "FLOW_REFUSED", f"Open vSwitch refused a flow: {each.reason}"
+                )
+                self._refused[each.subject.key] = (each.subject.cookie, problem)
+                found.add(each.subject.key)
         return found
 
     def _without_refused(self, changes: Changes) -> Changes:
@@ -306,7 +310,7 @@ class Loop:
         if found:
             log.warning("node %s: %d flows were not as programmed; repairing", self.node, len(found))
             self.drift = [*self.drift, *found][-200:]
-            self._send(against(self.program, {flow.key: flow.cookie for flow in installed}), "audit")
+            self._send(against(self.program, {key_of(flow): flow.cookie for flow in installed}), "audit")
         self.last_audit = time.time()
 
     def _tell_problems(self) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sdn.openflow.session import PacketIn, Switch
-
 from sdn import icmp
 from sdn.compile.terms import TOO_BIG
 from sdn.model import Intent
+from sdn.openflow.session import Switch
+from sdn.openflow.values import PacketIn
 from sdn.pipeline.flow import Output
 
 TABLE = 0xFFFFFFF9

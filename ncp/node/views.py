@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ncp.node.audit import foreign_match, key_of
 from sdn.model import Origin
 from sdn.openflow.pack import Encoded
 from sdn.pipeline.render import actions_text, match_text
@@ -56,13 +57,14 @@ def flows(agent: NodeAgent) -> dict[str, Any]:
     rows = []
     seen = set()
     for installed in agent.switch.flows():
-        seen.add(installed.key)
-        entry = program.get(installed.key)
+        key = key_of(installed)
+        seen.add(key)
+        entry = program.get(key)
         if entry is None:
             rows.append(_foreign(installed))
         else:
             state = "ok" if entry.cookie == installed.cookie else "altered"
-            rows.append(_row(entry, state, installed.packets, installed.bytes))
+            rows.append(_row(entry, state, installed.packets, installed.octets))
     rows += [_row(entry, "missing", 0, 0) for entry in program.entries() if entry.key not in seen]
     return {"node": agent.place.node, "flows": rows}
 
@@ -90,12 +92,12 @@ def _foreign(installed: Any) -> dict[str, Any]:
         "table": table,
         "table_name": name,
         "priority": installed.priority,
-        "match": installed.match.hex(),
+        "match": foreign_match(installed.match),
         "actions": "",
         "cookie": f"{installed.cookie:#018x}",
         "origin": _origin(Origin("", "", "unknown")),
         "packets": installed.packets,
-        "bytes": installed.bytes,
+        "bytes": installed.octets,
         "state": "foreign",
     }
 
