@@ -194,7 +194,7 @@ class Ovsdb:
             OvsdbUnavailable: not done within ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
-        removed = self._result(DetachPort(self._api(deadline), which, sandbox, self._cluster), deadline)
+        removed = self._result(DetachPort(self._api(deadline), which, sandbox), deadline)
         with self._news:
             gone = lambda: not any(name in self.ports() for name in removed)  # noqa: E731
             self._news.wait_for(gone, max(0.0, deadline - time.monotonic()))

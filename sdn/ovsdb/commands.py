@@ -8,6 +8,7 @@ a transaction that lost a race), so each run starts afresh.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from ovsdbapp.backend.ovs_idl.command import BaseCommand
@@ -16,9 +17,8 @@ from ovsdbapp.backend.ovs_idl.transaction import Transaction
 from sdn.ovsdb.replica import Replica
 from sdn.ovsdb.rows import (
     CLUSTER,
-    IFACE_ID,
-    SANDBOX,
     AddPort,
+    Attachment,
     BridgeRow,
     Change,
     CreateBridge,
@@ -41,22 +41,26 @@ class NoBridge(Exception):
 
 
 class View:
-    """The rows as one transaction sees them: by name, and which OpenFlow port numbers are spoken for."""
+    """The rows as one transaction sees them, and changes them: by name, and which OpenFlow numbers are spoken for."""
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
-        tables = replica.tables
-        self.bridges = {row.name: row for row in tables["Bridge"].rows.values()}
-        self.interfaces = {row.name: row for row in tables["Interface"].rows.values()}
-        self.home: dict[str, tuple[Any, Any]] = {}  # interface name → bridge row, port row
-        self.taken: dict[str, set[int]] = {}
+        self.bridges = {row.name: row for row in replica.tables["Bridge"].rows.values()}
+        self.interfaces = dict(replica.interface_rows)
+        self.attachments = dict(replica.ports)
+        self.taken = {number for numbers in replica.numbers.values() for number in numbers}
         self.created: dict[str, list[Any]] = {}  # bridges made in this very transaction, and their ports
-        for bridge in self.bridges.values():
-            numbers = self.taken.setdefault(bridge.name, set())
-            for port in bridge.ports:
-                for interface in port.interfaces:
-                    self.home[interface.name] = bridge, port
-                    numbers.update(interface.ofport, interface.ofport_request)
+
+    @cached_property
+    def ports_of(self) -> dict[str, set[Any]]:
+        """Identifiers of the ports of each bridge."""
+        return {name: {port.uuid for port in row.ports} for name, row in self.bridges.items()}
+
+    def home(self, name: str) -> tuple[Any, Any]:
+        """The bridge and the port of an interface of ours (whose port has the same name)."""
+        port = self.replica.port_rows[name]
+        bridge = next(self.bridges[bridge] for bridge, uuids in self.ports_of.items() if port.uuid in uuids)
+        return bridge, port
 
 
 class Batch(Transaction):  # type: ignore[misc]  # the library is untyped
@@ -93,8 +97,9 @@ class EnsureNode(Shareable):
 
     def run_idl(self, txn: Any) -> None:
         """Compare and change."""
+        names = [row.name for row in self._wanted.interfaces]
         try:
-            changes = node_changes(self._wanted, txn.view.replica.actual(), self._cluster)
+            changes = node_changes(self._wanted, txn.view.replica.actual(names), self._cluster)
         except OwnershipError as error:
             self.result = error
             return
@@ -134,14 +139,14 @@ class AttachPort(Shareable):
         number = None
         if found is not None:
             require_ours("interface", name, found.external_ids, self._cluster)
-            if dict(found.external_ids) == ids and not found.error and view.home[name][0] is bridge:
+            if dict(found.external_ids) == ids and not found.error and view.home(name)[0] is bridge:
                 return
             number = next(iter(found.ofport_request), None)
-        for other in list(view.interfaces.values()):
-            if other is found or _is_same_pod(other, ids):
-                _remove(view, other)
+        for other in list(view.attachments.values()):
+            if other.interface == name or other.iface_id == self._row.iface_id:
+                _remove(view, other.interface)
         if number is None:
-            number = lowest_free(view.taken[self._bridge])
+            number = lowest_free(view.taken)
         _add_port(txn, bridge, InterfaceRow(name, ofport_request=number, external_ids=ids))
 
 
@@ -151,26 +156,23 @@ class DetachPort(Shareable):
     With ``sandbox``, only that sandbox's: a late goodbye to an old sandbox leaves the newer one alone.
     """
 
-    def __init__(self, api: Any, which: str, sandbox: str, cluster: str) -> None:
+    def __init__(self, api: Any, which: str, sandbox: str) -> None:
         super().__init__(api)
         self._which = which
         self._sandbox = sandbox
-        self._cluster = cluster
 
     def run_idl(self, txn: Any) -> None:
         """Find and remove."""
-        meant = {name: row for name, row in txn.view.interfaces.items() if self._is_meant(row)}
-        for row in meant.values():
-            _remove(txn.view, row)
+        meant = [port.interface for port in txn.view.attachments.values() if self._is_meant(port)]
+        for name in meant:
+            _remove(txn.view, name)
         self.result = tuple(meant)
 
-    def _is_meant(self, row: Any) -> bool:
-        ids = row.external_ids
+    def _is_meant(self, port: Attachment) -> bool:
         return (
-            ids.get(CLUSTER) == self._cluster
-            and IFACE_ID in ids
-            and self._which in (row.name, ids[IFACE_ID])
-            and self._sandbox in ("", ids.get(SANDBOX))
+            bool(port.iface_id)
+            and self._which in (port.interface, port.iface_id)
+            and self._sandbox in ("", port.sandbox)
         )
 
 
@@ -185,11 +187,6 @@ class Sync(Shareable):
         root.verify("next_cfg")
         self.result = root.next_cfg + 1
         root.next_cfg = self.result
-
-
-def _is_same_pod(row: Any, ids: dict[str, str]) -> bool:
-    theirs = row.external_ids
-    return bool(theirs.get(CLUSTER) == ids[CLUSTER] and theirs.get(IFACE_ID) == ids[IFACE_ID])
 
 
 def _apply(txn: Any, change: Change) -> None:
@@ -222,7 +219,6 @@ def _create_bridge(txn: Any, wanted: BridgeRow) -> None:
     )
     _name_tables(txn, bridge, wanted.tables)
     view.bridges[wanted.name] = bridge
-    view.taken[wanted.name] = set()
     view.created[wanted.name] = []
     root = view.replica.root
     if root is None:  # a database nobody has used yet
@@ -256,14 +252,14 @@ def _add_port(txn: Any, bridge: Any, wanted: InterfaceRow) -> None:
     else:
         bridge.addvalue("ports", port.uuid)
     view.interfaces[wanted.name] = interface
-    view.home[wanted.name] = bridge, port
     if wanted.ofport_request is not None:
-        view.taken[bridge.name].add(wanted.ofport_request)
+        view.taken.add(wanted.ofport_request)
 
 
-def _remove(view: View, interface: Any) -> None:
-    bridge, port = view.home.pop(interface.name)
-    del view.interfaces[interface.name]
+def _remove(view: View, name: str) -> None:
+    bridge, port = view.home(name)
+    view.attachments.pop(name, None)
+    interface = view.interfaces.pop(name)
     bridge.delvalue("ports", port.uuid)
     port.delete()
     interface.delete()

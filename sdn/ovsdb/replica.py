@@ -6,7 +6,7 @@ replaced, never changed, and is told of changes through the listener.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
@@ -58,7 +58,10 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
         self._listener = listener
         self._connected = False
         self._dirty: dict[str, bool] = {}  # interface name → still there
-        self._rows: dict[str, Any] = {}
+        # Reading a column of a row converts it each time; with hundreds of ports that would dominate a transaction.
+        self.interface_rows: dict[str, Any] = {}
+        self.port_rows: dict[str, Any] = {}
+        self.numbers: dict[str, tuple[int, ...]] = {}  # interface name → the OpenFlow numbers it has and asked for
         self._bridges: dict[str, BridgeRow] = {}
         self._bridges_dirty = False
         self.ports: Mapping[str, Attachment] = MappingProxyType({})
@@ -66,7 +69,10 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
     def notify(self, event: str, row: Any, updates: Any = None) -> None:
         """Called by the library for every row that changed, while it applies an update."""
         if row._table.name == "Interface":
-            self._note(event, row)
+            if _keep(self.interface_rows, event, row):
+                self._dirty[row.name] = event != idl.ROW_DELETE
+        elif row._table.name == "Port":
+            _keep(self.port_rows, event, row)
         elif row._table.name in ("Bridge", "Flow_Table"):
             self._bridges_dirty = True
 
@@ -85,37 +91,33 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
             self._listener.updated()
         return changed
 
-    def actual(self) -> ActualRows:
-        """Bridges and interfaces as values. Only on the connection's thread, or inside a command."""
-        bridges = {row.name: bridge_row(row) for row in self.tables["Bridge"].rows.values()}
+    def actual(self, names: Iterable[str]) -> ActualRows:
+        """Bridges, and the interfaces of the given names, as values. Only inside a command."""
+        bridges = {row.name: row for row in self.tables["Bridge"].rows.values()}
+        found = {name: self.interface_rows[name] for name in names if name in self.interface_rows}
+        ports = {name: {port.uuid for port in row.ports} for name, row in bridges.items()}
         bridge_of = {
-            interface.name: bridge.name
-            for bridge in self.tables["Bridge"].rows.values()
-            for port in bridge.ports
-            for interface in port.interfaces
+            name: bridge
+            for name in found
+            for bridge, uuids in ports.items()
+            if name in self.port_rows and self.port_rows[name].uuid in uuids
         }
-        interfaces = {row.name: interface_row(row) for row in self.tables["Interface"].rows.values()}
-        return ActualRows(bridges, interfaces, bridge_of)
+        return ActualRows(
+            {name: bridge_row(row) for name, row in bridges.items()},
+            {name: interface_row(row) for name, row in found.items()},
+            bridge_of,
+        )
 
     @property
     def root(self) -> Any:
         """The one row of Open_vSwitch, None while the database is empty."""
         return next(iter(self.tables["Open_vSwitch"].rows.values()), None)
 
-    def _note(self, event: str, row: Any) -> None:
-        # One update may delete a row and create another of the same name, in any order: the living one counts.
-        name = row.name
-        if event != idl.ROW_DELETE:
-            self._rows[name] = row
-            self._dirty[name] = True
-        elif self._rows.get(name) is row:
-            del self._rows[name]
-            self._dirty[name] = False
-
     def _rescan(self) -> None:
         # After a reconnect rows may have gone without a notification.
-        self._rows = {row.name: row for row in self.tables["Interface"].rows.values()}
-        self._dirty = {name: name in self._rows for name in {*self._rows, *self.ports}}
+        self.interface_rows = {row.name: row for row in self.tables["Interface"].rows.values()}
+        self.port_rows = {row.name: row for row in self.tables["Port"].rows.values()}
+        self._dirty = {name: name in self.interface_rows for name in {*self.interface_rows, *self.numbers}}
         self._bridges_dirty = True
 
     def _publish(self) -> None:
@@ -123,6 +125,8 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
         ports, told = dict(self.ports), []
         for name, there in dirty.items():
             old, new = ports.get(name), self._read(name) if there else None
+            if not there:
+                self.numbers.pop(name, None)
             if old == new:
                 continue
             if new is None:
@@ -145,8 +149,9 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
                 self._listener.bridge_changed(name)
 
     def _read(self, name: str) -> Attachment | None:
-        row = self._rows[name]
+        row = self.interface_rows[name]
         ofport = row.ofport[0] if row.ofport else 0
+        self.numbers[name] = (ofport, *row.ofport_request)
         return port_of(name, row.external_ids, ofport, row.error[0] if row.error else "", self._cluster)
 
 
@@ -173,3 +178,18 @@ def interface_row(row: Any) -> InterfaceRow:
         mtu_request=row.mtu_request[0] if row.mtu_request else None,
         external_ids=dict(row.external_ids),
     )
+
+
+def _keep(rows: dict[str, Any], event: str, row: Any) -> bool:
+    """Keep an index by name; False when the row is not the one indexed.
+
+    One update may delete a row and create another of the same name, in any order: the living one counts.
+    """
+    name = row.name
+    if event != idl.ROW_DELETE:
+        rows[name] = row
+        return True
+    if rows.get(name) is not row:
+        return False
+    del rows[name]
+    return True

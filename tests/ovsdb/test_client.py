@@ -153,6 +153,26 @@ def test_a_device_that_is_not_there_is_named_and_leaves_nothing(
     assert ovsdb.attachments() == {}
 
 
+def test_a_port_whose_device_went_works_again_when_both_are_made_again(
+    switch: PrivateOvs, wanted: NodeRows, netns: str
+) -> None:
+    failed = threading.Event()
+
+    def note(name: str, old: Attachment | None, new: Attachment | None) -> None:
+        if name == "v1" and new is not None and new.ofport < 0:
+            failed.set()
+
+    with Ovsdb(switch.rundir / "db.sock", CLUSTER, on_change=note) as client:
+        client.ensure_node(wanted)
+        cable(netns, 1, 2)
+        client.attach(port(2))
+        assert client.attach(port(1)) == 17
+        ip("link", "del", "v1", netns=netns)
+        assert failed.wait(10)
+        cable(netns, 1)
+        assert client.attach(port(1)) == 17
+
+
 def test_one_refusal_does_not_fail_its_neighbours(
     switch: PrivateOvs, ovsdb: Ovsdb, wanted: NodeRows, netns: str
 ) -> None:
