@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
-from labs.errors import LabError, UsageError
+from labs.errors import UsageError
 from labs.processes import Command, python
 from labs.state import State
+from ncp.cni import protocol
+from ncp.cni.install import install
 from topologies.plan import namespace
 from topologies.spec import Topology
 
@@ -101,7 +100,7 @@ def kubelet_config(state: State, topology: Topology) -> dict[str, Any]:
             }
             for node in topology.nodes
         ],
-        "cni_command": [cni_plugin()],
+        "cni_command": [str(state.cni_plugin)],
         "cni_config": {"cniVersion": "1.0.0", "name": "ncp", "type": "ncp-cni"},
         "pod_netns_prefix": namespace(state.lab, "p-"),
         "pod_logs": str(state.pod_logs),
@@ -109,17 +108,10 @@ def kubelet_config(state: State, topology: Topology) -> dict[str, Any]:
     }
 
 
-def cni_plugin() -> str:
-    """The CNI plugin's program, next to this Python or on the path.
-
-    Raises:
-        LabError: the project is not installed.
-    """
-    beside = Path(sys.executable).with_name("ncp-cni")
-    found = str(beside) if beside.exists() else shutil.which("ncp-cni")
-    if not found:
-        raise LabError("ncp-cni is neither beside this Python nor on the PATH: install the project (pip install -e .)")
-    return found
+def install_cni(state: State) -> None:
+    """Put the CNI plugin where the lab's kubelet calls it, as it would be put on a node."""
+    state.cni_plugin.parent.mkdir(parents=True, exist_ok=True)
+    install(state.cni_plugin.parent, None, protocol.SOCKET)  # the kubelet's configuration names each node's own socket
 
 
 def write_external(state: State, topology: Topology) -> None:

@@ -118,6 +118,7 @@ class _Start:
         shutil.rmtree(self.state.nodes, ignore_errors=True)  # sockets and database of switches that are gone
         states.write_json(self.state.topology, document.render(self.topology))
         states.write_json(self.state.kubelet, parts.kubelet_config(self.state, self.topology))
+        parts.install_cni(self.state)
         parts.write_external(self.state, self.topology)
         if self.wish.config or not self.state.ini.exists():
             configuration.write(self.state, self.topology, self.wish.config)

@@ -20,6 +20,7 @@ ENVIRONMENT = "NCP_LAB_STATE"
 SOCKET_PATH_MAX = 107  # sizeof(sockaddr_un.sun_path) - 1, see unix(7)
 OURS = (
     "api",
+    "cni",
     "kube",
     "nodes",
     "logs",
@@ -128,6 +129,11 @@ class State:
     def sandboxes(self) -> Path:
         """What the lab kubelet must not forget about its pods."""
         return self.root / "kubelet"
+
+    @property
+    def cni_plugin(self) -> Path:
+        """The CNI plugin's executable."""
+        return self.root / "cni" / "bin" / "ncp-cni"
 
     @property
     def external(self) -> Path:

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.switch
 BLOCKS = (parse_prefix("10.4.0.0/16"), parse_prefix("fd00:10:4::/48"))
 
 
-@pytest.fixture
-def lab():
+@pytest.fixture(name="lab")
+def lab_id():
     name = f"t{os.getpid():x}"
     yield name
     build.remove(name)

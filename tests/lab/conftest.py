@@ -1,0 +1,13 @@
+"""One three-node lab for every test that wants one."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.lab import Lab
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with Lab(tmp_path_factory.mktemp("lab") / "state") as found:
+        yield found
