@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ipam.address import Prefix
+from ncp.settings_docs import render_markdown
 from ncp.settings_options import OPTIONS, SECTIONS, Option
 from sdn.model import pod_mtu
+
+__all__ = ["Effective", "Settings", "SettingsError", "contradictions", "effective", "load", "parse", "render_markdown"]
 
 TRANSIT_VNI: Final = 5000
 """The segment between tier-0 and the nodes; no namespace may get this number."""
