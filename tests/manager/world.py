@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 from ipam.address import parse_prefix
-from ncp.manager.decide import Books, Decision
+from ncp.manager.decide import Decision
 from ncp.manager.layout import Layout
 from ncp.manager.outbox import Key
 from ncp.manager.rebuild import rebuild
