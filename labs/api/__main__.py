@@ -82,7 +82,7 @@ def main() -> None:
         write_kubeconfig(options.kubeconfig, url)
     config = uvicorn.Config(
         api.starlette(), loop="uvloop", http="httptools", ws="none", access_log=False, log_level="warning",
-        timeout_graceful_shutdown=3, timeout_keep_alive=300, backlog=1024,
+        timeout_graceful_shutdown=3, proxy_headers=False, server_header=False, timeout_keep_alive=300, backlog=1024,
     )  # fmt: skip
     Server(config, api, f"listening on {url}").run(sockets=[listening])
 

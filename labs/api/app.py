@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
 from labs.api import crds, discovery, openapi
+from labs.api.calls import parsed
 from labs.api.errors import ApiError
 from labs.api.gc import GarbageCollector
 from labs.api.namespaces import NamespaceKeeper, first_objects
@@ -132,6 +133,9 @@ async def _openapi_v2(request: Request) -> Response:
 
 async def _review(request: Request) -> Response:
     """Everything is allowed here."""
-    body = orjson.loads(await request.body())
+    try:
+        body = parsed(await request.body(), request.headers.get("content-type", ""))
+    except ApiError as error:
+        return failure(error)
     kind = {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1"}
     return _json({**kind, **body, "status": {"allowed": True}}, 201)

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, unquote
 import orjson
 import yaml
 
+from labs.api import protobuf
 from labs.api.errors import ApiError, bad_request, no_such_path
 from labs.api.objects import Deletion, Write
 from labs.api.resources import Catalog, Resource
@@ -110,11 +111,12 @@ class Call(NamedTuple):
 
 
 def parsed(body: bytes, content_type: str) -> Any:
-    """Bytes as JSON, or as YAML where they are said to be that or nothing."""
-    if "protobuf" in content_type:
-        raise ApiError(
-            415, "UnsupportedMediaType", f"the body of the request was in an unknown format ({content_type})"
-        )
+    """Bytes as protobuf, JSON, or YAML where they are said to be that or nothing."""
+    if body.startswith(protobuf.MAGIC):
+        try:
+            return protobuf.decode(body)
+        except protobuf.Unreadable as error:
+            raise ApiError(415, "UnsupportedMediaType", f"the body of the request cannot be read: {error}") from error
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -10,7 +10,7 @@ from labs.api.clock import now
 from labs.api.errors import Cause, denied, invalid, required, wrong
 from labs.api.names import metadata_faults
 from labs.api.resources import BUILT_IN, Catalog, Custom, Resource
-from labs.api.types import from_schema
+from labs.api.types import Type, from_schema
 
 Obj = dict[str, Any]
 _CLASH = "the following names are taken by another resource: "
@@ -18,7 +18,7 @@ _CLASH = "the following names are taken by another resource: "
 
 def resources_of(definition: Obj) -> tuple[Resource, ...]:
     """The resources a stored definition serves; none while its names are not accepted."""
-    spec, names = definition["spec"], definition["spec"]["names"]
+    spec = definition["spec"]
     conditions = {c["type"]: c["status"] for c in definition.get("status", {}).get("conditions", ())}
     if conditions.get("Established") != "True":
         return ()
@@ -33,24 +33,27 @@ def resources_of(definition: Obj) -> tuple[Resource, ...]:
             definition["metadata"]["name"], schema, tuple(version.get("additionalPrinterColumns") or ()),
             subresources.get("scale"), storage,
         )  # fmt: skip
-        made.append(
-            Resource(
-                spec["group"],
-                version["name"],
-                names["kind"],
-                names["plural"],
-                spec["scope"] == "Namespaced",
-                names.get("singular", ""),
-                tuple(names.get("shortNames") or ()),
-                tuple(names.get("categories") or ()),
-                tuple(s for s in ("status", "scale") if s in subresources),
-                from_schema(schema, root=True),
-                f"{names['plural']}.{spec['group']}",
-                custom,
-                names.get("listKind", names["kind"] + "List"),
-            )  # fmt: skip
-        )
+        made.append(_served(spec, version, custom, from_schema(schema, root=True)))
     return tuple(made)
+
+
+def _served(spec: Obj, version: Obj, custom: Custom, shape: Type) -> Resource:
+    names, subresources = spec["names"], version.get("subresources") or {}
+    return Resource(
+        group=spec["group"],
+        version=version["name"],
+        kind=names["kind"],
+        plural=names["plural"],
+        namespaced=spec["scope"] == "Namespaced",
+        singular=names.get("singular", ""),
+        short_names=tuple(names.get("shortNames") or ()),
+        categories=tuple(names.get("categories") or ()),
+        subresources=tuple(s for s in ("status", "scale") if s in subresources),
+        type=shape,
+        store=f"{names['plural']}.{spec['group']}",
+        custom=custom,
+        list_kind=names.get("listKind", names["kind"] + "List"),
+    )
 
 
 def complete(resource: Resource, obj: Obj, before: Obj | None, subresource: str) -> None:

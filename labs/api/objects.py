@@ -296,10 +296,9 @@ class Objects:
         meta = stored["metadata"]
         if write.dry_run:
             return Entry(key, 0, meta["uid"], encode(stored), {}, {}, ())
-        if meta.get("deletionTimestamp") and not meta.get("finalizers") and not meta.get("deletionGracePeriodSeconds"):
-            if resource.kind != "Namespace" or not stored.get("spec", {}).get("finalizers"):
-                self.store.put(key, stored)
-                return self.store.remove(key)
+        if meta.get("deletionTimestamp") and _finished(stored):
+            self.store.put(key, stored)
+            return self.store.remove(key)
         return self.store.put(key, stored)
 
     def delete(self, resource: Resource, namespace: str, name: str, how: Deletion) -> tuple[Entry, bool]:
@@ -353,6 +352,14 @@ class Objects:
         obj["metadata"] |= {"deletionTimestamp": now(), "deletionGracePeriodSeconds": 0}
         obj["status"] = {**obj.get("status", {}), "phase": "Terminating"}
         return self.store.put(entry.key, obj)
+
+
+def _finished(obj: Obj) -> bool:
+    """Whether nothing holds a deleted object any more: no finalizer, no time to end, no content."""
+    meta = obj["metadata"]
+    if meta.get("finalizers") or meta.get("deletionGracePeriodSeconds"):
+        return False
+    return obj["kind"] != "Namespace" or not obj.get("spec", {}).get("finalizers")
 
 
 def _with_propagation(finalizers: list[str], propagation: str) -> list[str]:

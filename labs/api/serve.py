@@ -159,7 +159,6 @@ class Resources:
         return success({k: v for k, v in details.items() if v})
 
     def _subresource(self, call: Call) -> Response:
-        resource, namespace, name, subresource, _ = call.target
         answer = subresources.serve(self.objects, call)
         if isinstance(answer, Written):
             return self._written(answer, call)
