@@ -53,7 +53,7 @@ def pack_match(match: Match) -> bytes:
 def unpack_match(packed: bytes) -> Match:
     """The terms of a packed match; a field nobody here knows is an error (ValueError)."""
     terms: list[Term] = []
-    for header, body in _tlvs(packed):
+    for header, body in tlvs(packed):
         known = BY_HEADER.get(header)
         if known is None:
             raise ValueError(f"unknown match field with header {header:#010x} in {packed.hex()}")
@@ -179,7 +179,8 @@ def _merged(match: Match) -> Iterator[Term]:
         yield name, value, None if mask == FIELDS[name].ones else mask
 
 
-def _tlvs(packed: bytes) -> Iterator[tuple[int, bytes]]:
+def tlvs(packed: bytes) -> Iterator[tuple[int, bytes]]:
+    """Each field of packed matches: its header, and its value (with mask) as bytes."""
     position, end = 0, len(packed)
     while position < end:
         header = _U32(packed, position)[0]
@@ -190,6 +191,6 @@ def _tlvs(packed: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _reordered(packed: bytes) -> bytes:
     """Pack again what is known; what is not (other extensions' fields) follows in order of its header."""
-    known = b"".join(_HEADER(header) + body for header, body in _tlvs(packed) if header in BY_HEADER)
-    others = sorted((header, body) for header, body in _tlvs(packed) if header not in BY_HEADER)
+    known = b"".join(_HEADER(header) + body for header, body in tlvs(packed) if header in BY_HEADER)
+    others = sorted((header, body) for header, body in tlvs(packed) if header not in BY_HEADER)
     return pack_match(unpack_match(known)) + b"".join(_HEADER(header) + body for header, body in others)
