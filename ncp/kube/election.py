@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 
 class Election:
-    """One candidate. Times are in seconds; needs retry_period < renew_deadline < lease_duration.
+    """One candidate. Times are in seconds; a lease is renewed at least twice before ``renew_deadline``.
 
     A candidate that finds its own ``identity`` in the lease at its first look takes it over at once: it is the same
     process started again. Two candidates with one identity therefore fight once; afterwards one of them leads.
 
     Raises:
-        ValueError: the times are not in that order.
+        ValueError: the times do not fit together.
     """
 
     def __init__(
@@ -44,16 +44,17 @@ class Election:
         renew_deadline: float = 12.0,
         retry_period: float = 6.0,
     ):
-        if not 0 < retry_period < renew_deadline < lease_duration:
+        if not (retry_period > 0 and 0 < renew_deadline < lease_duration):
             raise ValueError(
-                f"election times must rise: retry {retry_period} s < renew {renew_deadline} s < lease {lease_duration} s"
+                f"a leader must stop (after {renew_deadline} s) before its lease ends ({lease_duration} s), "
+                f"and renew it now and then (every {retry_period} s)"
             )
         self.identity = identity
         self.holder = ""  # who led at the last look
         self._kube = kube
         self._name, self._namespace = name, namespace
         self._lease_duration, self._renew_deadline = lease_duration, renew_deadline
-        self._retry_period = retry_period
+        self._retry_period = min(retry_period, renew_deadline / 2)
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._leads_until = 0.0  # time.monotonic()

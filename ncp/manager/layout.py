@@ -8,8 +8,6 @@ from typing import Any, Final
 from ipam.address import Family, Prefix
 from ipam.block import BlockError, IpBlocks, check_disjoint
 
-FIRST_VNI: Final = 5001
-LAST_VNI: Final = 75000
 SHARED_ROUTER: Final = 1
 """Number of the one tier-1 router of a single-tier topology."""
 
@@ -26,6 +24,7 @@ class Layout:
     in_order: bool = False
     enable_snat: bool = True
     single_tier: bool = False
+    vnis: tuple[int, int] = (5001, 75000)  # first and last
     rest: float = 60.0
     namespace_subnets: bool = False
     statefulset_ranges: bool = False
@@ -48,8 +47,8 @@ class Layout:
         return blocks
 
     def blocks_for(self, *, no_snat: bool) -> tuple[Prefix, ...]:
-        """Where a namespace's subnets come from."""
-        return self.no_snat_blocks if no_snat else self.container_blocks
+        """Where a namespace's subnets come from; without blocks of their own, no-SNAT ones come from the others."""
+        return self.no_snat_blocks if no_snat and self.no_snat_blocks else self.container_blocks
 
 
 def layout(settings: Any) -> Layout:
@@ -63,11 +62,12 @@ def layout(settings: Any) -> Layout:
         cluster=settings.coe.cluster,
         container_blocks=tuple(nsx.container_ip_blocks),
         no_snat_blocks=tuple(nsx.no_snat_ip_blocks),
-        transit=tuple(each.prefix for each in transit if each is not None),
+        transit=tuple(each for each in transit if each is not None),
         lengths=((4, nsx.subnet_prefix), (6, nsx.v6_subnet_prefix)),
         in_order=nsx.use_ip_blocks_in_order,
         enable_snat=settings.coe.enable_snat,
         single_tier=nsx.single_tier_topology,
+        vnis=(settings.ncp.vni_range.first, settings.ncp.vni_range.last),
         rest=float(nsx.ip_reallocation_time),
         namespace_subnets=nsx.enable_namespace_subnets,
         statefulset_ranges=nsx.statefulset_ip_range,

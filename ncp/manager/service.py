@@ -37,15 +37,17 @@ class Service:
         self._layout = layout(settings)
         self._kube = kube
         self._term: Term | None = None
+        ha = settings.ha
+        update = ha.master_timeout - ha.heartbeat_period if ha.update_timeout is None else ha.update_timeout
         self._beat = time.monotonic()
         self.election = Election(
             kube,
             name=lease_name(self._layout.cluster),
             namespace=LEASE_NAMESPACE,
             identity=identity,
-            lease_duration=float(settings.ha.master_timeout),
-            renew_deadline=float(settings.ha.update_timeout),
-            retry_period=float(settings.ha.heartbeat_period),
+            lease_duration=float(ha.master_timeout),
+            renew_deadline=float(update),
+            retry_period=float(ha.heartbeat_period),
         )
         self.meters = Meters(self.stats, registry)
 

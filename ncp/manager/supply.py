@@ -10,7 +10,7 @@ from ipam.address import Interface, Prefix, parse_prefix
 from ipam.block import IpBlocks, SubnetTaken
 from ipam.ledger import Ledger
 from ipam.persistent import Numbers
-from ncp.manager.layout import FIRST_VNI, LAST_VNI, SHARED_ROUTER, Layout
+from ncp.manager.layout import SHARED_ROUTER, Layout
 from ncp.manager.records import Segment
 
 
@@ -43,7 +43,8 @@ class Supply:
 
     def cut(self, *, no_snat: bool, router: int | None) -> tuple[Segment | Failure, Supply]:
         """A segment with the next subnet of every configured family; ``router`` None: it gets a router of its own."""
-        option = "no_snat_ip_blocks" if no_snat else "container_ip_blocks"
+        own = no_snat and self.layout.no_snat_blocks
+        option = "no_snat_ip_blocks" if own else "container_ip_blocks"
         among = self.layout.blocks_for(no_snat=no_snat)
         if not among:
             return Failure("IP_BLOCK_MISSING", f"[nsx_v3] {option} names no block to take a subnet from"), self
@@ -85,8 +86,9 @@ class Supply:
         Raises:
             ValueError: its VNI or a subnet is in use or not possible; the message says which.
         """
-        if not FIRST_VNI <= segment.vni <= LAST_VNI:
-            raise ValueError(f"VNI {segment.vni} is not one of {FIRST_VNI} to {LAST_VNI}")
+        first, last = self.layout.vnis
+        if not first <= segment.vni <= last:
+            raise ValueError(f"VNI {segment.vni} is not one of {first} to {last}")
         if segment.vni in self.vnis:
             raise ValueError(f"VNI {segment.vni} is in use already")
         subnets = [gateway.prefix for gateway in segment.gateways]
@@ -107,19 +109,22 @@ class Supply:
         return replace(self, blocks=blocks, vnis=self.vnis.remove(segment.vni))
 
     def is_no_snat(self, segment: Segment) -> bool | None:
-        """Whether a segment's subnets are of the no-SNAT blocks; None when they are of no block."""
-        for no_snat in (False, True):
-            for block in self.layout.blocks_for(no_snat=no_snat):
-                if any(block.covers(gateway.prefix) for gateway in segment.gateways):
-                    return no_snat
-        return None
+        """Whether a segment was made for a no-SNAT namespace; None when that cannot be told."""
+        if self.layout.no_snat_blocks:
+            for no_snat in (False, True):
+                for block in self.layout.blocks_for(no_snat=no_snat):
+                    if any(block.covers(gateway.prefix) for gateway in segment.gateways):
+                        return no_snat
+        return not segment.snat if self.layout.enable_snat else None
 
     def _number(
         self, subnets: Sequence[Prefix], *, no_snat: bool, router: int | None
     ) -> tuple[Segment | Failure, Supply]:
-        vni = self.vnis.gap(FIRST_VNI, LAST_VNI)
+        first, last = self.layout.vnis
+        vni = self.vnis.gap(first, last)
         if vni is None:
-            return Failure("VNI_EXHAUSTED", f"every VNI of {FIRST_VNI} to {LAST_VNI} is in use"), self
+            text = f"every number of [ncp] vni_range {first}-{last} is in use; widen it or delete a namespace"
+            return Failure("VNI_EXHAUSTED", text), self
         if router is None:
             router = SHARED_ROUTER if self.layout.single_tier else vni
         gateways = tuple(first_host(subnet) for subnet in subnets)
