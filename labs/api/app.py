@@ -74,7 +74,7 @@ class Api:
             _route("/api/{version}", lambda r: discovery.resource_list(catalog, "", r.path_params["version"])),
             _route("/apis/{group}", lambda r: discovery.group(catalog, r.path_params["group"])),
             _route("/apis/{group}/{version}", lambda r: discovery.resource_list(catalog, **r.path_params)),
-            Route("/openapi/v2", _openapi_v2),
+            Route("/openapi/v2", _openapi_v2(catalog)),
             _route("/openapi/v3", lambda _: openapi.v3_index(catalog)),
             _route("/openapi/v3/{path:path}", lambda r: openapi.v3_document(catalog, r.path_params["path"])),
             Route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", _review, methods=["POST"]),
@@ -125,10 +125,13 @@ def _group_list(catalog: Catalog, *, core: bool) -> Callable[[Request], Any]:
     return endpoint
 
 
-async def _openapi_v2(request: Request) -> Response:
-    if "protobuf" in request.headers.get("accept", ""):
-        return Response(openapi.v2_protobuf(), media_type=openapi.V2_PROTOBUF)
-    return _json(openapi.v2_document())
+def _openapi_v2(catalog: Catalog) -> Callable[[Request], Any]:
+    async def endpoint(request: Request) -> Response:
+        if "protobuf" in request.headers.get("accept", ""):
+            return Response(openapi.v2_protobuf(catalog), media_type=openapi.V2_PROTOBUF)
+        return _json(openapi.v2_document())
+
+    return endpoint
 
 
 async def _review(request: Request) -> Response:

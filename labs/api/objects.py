@@ -202,7 +202,7 @@ class Objects:
         changed = {k: v for k, v in obj.items() if k not in ("metadata", "status")} != {
             k: v for k, v in before.items() if k not in ("metadata", "status")
         }
-        if changed and resource.kind not in _NO_GENERATION and not subresource:
+        if changed and resource.kind not in _NO_GENERATION and subresource != "status":
             meta["generation"] = before["metadata"].get("generation", 1) + 1
         if not tracked and (write.explicit_manager or before["metadata"].get("managedFields")):
             if "managedFields" not in meta or meta["managedFields"]:

@@ -1,6 +1,6 @@
 """OpenAPI documents, as far as kubectl reads them: shapes for ``explain``, parameters for validation and dry runs.
 
-The v2 document is empty on purpose: with no shape at hand kubectl merges by the types it was built with.
+The v2 document holds no shapes on purpose: without them kubectl merges by the types it was built with.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from typing import Any
 
 from labs.api.errors import no_such_path
 from labs.api.resources import Catalog, Resource
-from labs.api.types import Type
+from labs.api.types import Type, named
 
 Obj = dict[str, Any]
-V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""Asked for with an ``@`` in place of the second dot, which is no valid media type to answer with."""
 _PARAMETERS = ("dryRun", "fieldManager", "fieldValidation", "force", "pretty")
 _SCALARS: dict[str, Obj] = {
     "s": {"type": "string"},
@@ -31,10 +32,24 @@ def v2_document() -> Obj:
     return {"swagger": "2.0", "info": {"title": "Kubernetes", "version": "v1.32.4"}, "paths": {}, "definitions": {}}
 
 
-def v2_protobuf() -> bytes:
-    """The v2 document as kubectl 1.20 wants it: swagger, info (title, version), no paths, no definitions."""
+def v2_protobuf(catalog: Catalog) -> bytes:
+    """The v2 document as kubectl 1.20 wants it (gnostic's openapi.v2.Document): which kinds take which parameters."""
     info = _text(1, "Kubernetes") + _text(2, "v1.32.4")
-    return _text(1, "2.0") + _bytes(2, info) + _bytes(8, b"")
+    paths = b"".join(_bytes(2, _v2_path(resource)) for resource in catalog.all())
+    return _text(1, "2.0") + _bytes(2, info) + _bytes(8, paths)
+
+
+def _v2_path(resource: Resource) -> bytes:
+    """A NamedPathItem whose patch operation names the resource's kind and the parameters it takes."""
+    gvk = f"group: {resource.group or chr(34) * 2}\nversion: {resource.version}\nkind: {resource.kind}\n"
+    extension = _text(1, "x-kubernetes-group-version-kind") + _bytes(2, _text(2, gvk))
+    parameters = b""
+    for name in _PARAMETERS:
+        query = _text(2, "query") + _text(4, name) + _text(5, "string")
+        parameters += _bytes(8, _bytes(1, _bytes(2, _bytes(3, query))))
+    operation = _text(5, f"patch{resource.kind}") + parameters + _bytes(13, extension)
+    path = f"/{_gv_path(resource.group, resource.version)}/{resource.plural}/{{name}}"
+    return _text(1, path) + _bytes(2, _bytes(8, operation))
 
 
 def _text(field: int, text: str) -> bytes:
@@ -42,8 +57,16 @@ def _text(field: int, text: str) -> bytes:
 
 
 def _bytes(field: int, body: bytes) -> bytes:
-    """A length-delimited protobuf field; ``body`` shorter than 128 bytes."""
-    return bytes((field << 3 | 2, len(body))) + body
+    """A length-delimited protobuf field."""
+    return _varint(field << 3 | 2) + _varint(len(body)) + body
+
+
+def _varint(number: int) -> bytes:
+    parts = bytearray()
+    while number > 127:
+        parts.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*parts, number])
 
 
 def v3_index(catalog: Catalog) -> Obj:
@@ -82,8 +105,6 @@ def v3_document(catalog: Catalog, path: str) -> Obj:
 
 
 def _identity(schemas: dict[str, Obj]) -> Obj:
-    from labs.api.types import named
-
     _collect(named("ObjectMeta"), schemas)
     meta = {"allOf": [_ref("io.k8s.ObjectMeta")]}
     return {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": meta}

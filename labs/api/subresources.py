@@ -90,7 +90,7 @@ def _scale(objects: Objects, call: Call) -> Answer:
     given = (body.get("metadata") or {}).get("resourceVersion")
     objects.check_version(resource, entry, {"resourceVersion": given})
     _put_path(obj, _path(resource, "specReplicasPath"), replicas)
-    written = objects.replace(resource, entry, obj, call.write(), "scale" if resource.custom else "")
+    written = objects.replace(resource, entry, obj, call.write(), "scale")
     return 200, _scale_of(resource, objects.loaded(resource, written.entry))
 
 
