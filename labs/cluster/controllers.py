@@ -10,7 +10,7 @@ from labs.cluster.pods import controller_of, is_leaving, is_ready
 from labs.cluster.revisions import CONTROLLER_REVISIONS
 from labs.cluster.selectors import equal_labels, matches
 from labs.cluster.view import View
-from labs.cluster.writes import Plan
+from labs.cluster.writes import Plan, Write
 from ncp.kube.reflector import Key
 from ncp.kube.resources import (
     DAEMON_SETS,
@@ -42,13 +42,17 @@ class Watch(NamedTuple):
 
 
 class Controller(NamedTuple):
-    """One controller: ``plan`` is called with an object of ``resource``; ``others`` are the resources it reads."""
+    """One controller: ``plan`` is called with an object of ``resource``, ``gone`` with its key once it is no more.
+
+    ``others`` are further resources it reads.
+    """
 
     name: str
     resource: Resource
     plan: Planner
     watches: tuple[Watch, ...] = ()
     others: tuple[Resource, ...] = ()
+    gone: Callable[[View, Key], list[Write]] | None = None
 
 
 def matters(resource: Resource, old: Json | None, new: Json | None) -> bool:
@@ -181,6 +185,10 @@ def _plan_endpoints(view: View, service: Json, now: float) -> Plan:
     return Plan(endpoints.endpoints(service, view.within(PODS, _namespace(service)), held))
 
 
+def _leftover_endpoints(view: View, key: Key) -> list[Write]:
+    return endpoints.leftover(view.get(ENDPOINTS, key))
+
+
 def _itself(_: View, obj: Json) -> Iterable[Key]:
     yield _key(obj)
 
@@ -212,6 +220,10 @@ CONTROLLERS = (
         (NODES,),
     ),
     Controller(
-        "endpoints", SERVICES, _plan_endpoints, (Watch(PODS, _services_of, 0.02), Watch(ENDPOINTS, _itself)), ()
+        "endpoints",
+        SERVICES,
+        _plan_endpoints,
+        (Watch(PODS, _services_of, 0.02), Watch(ENDPOINTS, _itself)),
+        gone=_leftover_endpoints,
     ),
 )

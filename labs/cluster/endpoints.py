@@ -23,6 +23,7 @@ SERVICE_LABEL = "kubernetes.io/service-name"
 MANAGER_LABEL = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "endpointslice-controller.k8s.io"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
+ENDPOINTS_MANAGER = {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
 SLICE_SIZE = 100
 ENDPOINTS_SIZE = 1000
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
@@ -83,12 +84,14 @@ def endpoints(service: Json, pods: Sequence[Json], held: Json | None) -> list[Wr
         if ports:
             subset["ports"] = _port_list(ports)
         subsets.append(subset)
-    labels = dict(service["metadata"].get("labels") or {})
+    labels = {**(service["metadata"].get("labels") or {}), **ENDPOINTS_MANAGER}
     if service["spec"].get("clusterIP") == "None":
         labels[HEADLESS_LABEL] = ""
-    metadata: Json = {"name": service["metadata"]["name"], "namespace": service["metadata"]["namespace"]}
-    if labels:
-        metadata["labels"] = labels
+    metadata: Json = {
+        "name": service["metadata"]["name"],
+        "namespace": service["metadata"]["namespace"],
+        "labels": labels,
+    }
     if len(members) > ENDPOINTS_SIZE:
         metadata["annotations"] = {"endpoints.kubernetes.io/over-capacity": "truncated"}
     wanted: Json = {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata}
@@ -100,6 +103,17 @@ def endpoints(service: Json, pods: Sequence[Json], held: Json | None) -> list[Wr
         return []
     merged = {**held["metadata"], "labels": labels}
     return [Replace(ENDPOINTS, {**held, "subsets": subsets, "metadata": merged})]
+
+
+def leftover(held: Json | None) -> list[Write]:
+    """The writes after a service is gone: its Endpoints go too, but for those that somebody wrote by hand."""
+    if (
+        held is None
+        or is_leaving(held)
+        or not ENDPOINTS_MANAGER.items() <= (held["metadata"].get("labels") or {}).items()
+    ):
+        return []
+    return [Delete(ENDPOINTS, held)]
 
 
 def _selects(service: Json) -> bool:

@@ -74,8 +74,11 @@ class Loop:
             self.queue.add(dirty, 0.05)
             return
         controller = self._controllers[dirty.controller]
-        obj = view.get(controller.resource, (dirty.namespace, dirty.name))
+        key = (dirty.namespace, dirty.name)
+        obj = view.get(controller.resource, key)
         if obj is None:
+            for write in controller.gone(view, key) if controller.gone else ():
+                carry_out(self._kube, view, write)
             return
         plan = controller.plan(view, obj, time.time())
         for write in plan.writes:
