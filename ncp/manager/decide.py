@@ -187,6 +187,7 @@ class Books:
         tenant.record = record
         if not tenant.segments and not record.deleting:
             self._found(tenant)
+            self._retry.add(name)
         self._check_inputs(tenant)
 
     def open_account(self, record: NamespaceRecord) -> Tenant | None:
@@ -351,6 +352,7 @@ class Books:
             given = tenant.give_fixed(record, now)
             if isinstance(given, Failure):
                 return r.ERROR_IP_RANGE, given
+            self._rested.add(record.namespace)  # it may have ended a rest
         else:
             given, tenant.chain = tenant.chain.allocate(owner_of(record), now)
             if given is None:

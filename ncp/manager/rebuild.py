@@ -64,7 +64,7 @@ def _recover_segments(books: Books, pods: Iterable[PodRecord]) -> None:
         tenant = books.tenants[name]
         no_snat = wants_no_snat(tenant.record)
         subnets = [each.prefix for each in port.addresses]
-        if not all(_is_cut(books.layout, subnet, no_snat=no_snat) for subnet in subnets):
+        if not _are_cut(books.layout, subnets, no_snat=no_snat):
             continue
         own = SHARED_ROUTER if books.layout.single_tier else vni
         router = tenant.segments[0].router if tenant.segments else own
@@ -75,10 +75,12 @@ def _recover_segments(books: Books, pods: Iterable[PodRecord]) -> None:
             continue  # somebody else has it: the pods' ports are decided anew, with events
 
 
-def _is_cut(layout: Layout, subnet: Prefix, *, no_snat: bool) -> bool:
-    """Whether a subnet could have been cut from the blocks."""
-    inside = any(block.covers(subnet) for block in layout.blocks_for(no_snat=no_snat))
-    return inside and subnet.length == dict(layout.lengths)[subnet.family]
+def _are_cut(layout: Layout, subnets: Sequence[Prefix], *, no_snat: bool) -> bool:
+    """Whether subnets could have been cut together from the blocks."""
+    blocks, lengths = layout.blocks_for(no_snat=no_snat), dict(layout.lengths)
+    return {subnet.family for subnet in subnets} == {block.family for block in blocks} and all(
+        subnet.length == lengths[subnet.family] and any(block.covers(subnet) for block in blocks) for subnet in subnets
+    )
 
 
 def _rest_shown(books: Books, tenant: Tenant, now: float) -> None:
