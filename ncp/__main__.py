@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import select
 import sys
 import traceback
 from typing import Any, Final, NamedTuple
@@ -32,6 +33,19 @@ COMMANDS: Final[dict[str, Command]] = {
 
 class Lazy(click.Group):
     """A group that imports a subcommand when it is run: the node agent must not pay for what it does not use."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run; when whoever read our output has seen enough, that is no failure."""
+        try:
+            found = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            if not _reader_left():
+                raise
+            # What is still buffered has nowhere to go: the interpreter would complain when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(0) from None
+        return found
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names, in the order of the table."""
@@ -78,7 +92,6 @@ def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code. Nothing a user types leads to a traceback."""
     try:
         code = cli.main(arguments, prog_name="ncp", standalone_mode=False)
-        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -87,12 +100,15 @@ def run(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; the interpreter must not complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         return _explain(error)
+
+
+def _reader_left() -> bool:
+    """Whether the pipe that standard output goes into has no reader any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def _explain(error: Exception) -> int:

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import orjson
 
+from ncp.kube.access import AccessError
+
 DEFAULT_STATE: Final = Path("/var/lib/ncp-lab")
 DEFAULT_SOCKET: Final = Path("/run/ncp/node.sock")
 TIMEOUT: Final = 15.0  # seconds; a node with 100,000 flows takes a few to list them
@@ -27,19 +29,32 @@ def state_directory(state: Path | None = None) -> Path:
 
 
 def kubeconfig(given: str | None = None, state: Path | None = None) -> str | None:
-    """The kubeconfig to use: the one given, that of the lab given, KUBECONFIG, or that of the lab there is.
+    """The kubeconfig to use: the one given, that of the lab given, KUBECONFIG, that of the lab there is, kubectl's.
 
-    None means none of them: what then remains is the service account of a pod.
+    None means the service account of the pod we are in.
+
+    Raises:
+        AccessError: there is none of all these.
     """
     if given:
         return given
-    lab = state_directory(state) / "kubeconfig"
+    directory = state_directory(state)
+    lab = directory / "kubeconfig"
     if state is not None:
+        if not lab.exists():
+            raise AccessError(f"no lab runs in {directory}: it has no kubeconfig; `ncp lab up --state {directory}`")
         return str(lab)
-    for path in os.environ.get("KUBECONFIG", "").split(os.pathsep):
-        if path:
-            return path
-    return str(lab) if lab.exists() else None
+    named = [path for path in os.environ.get("KUBECONFIG", "").split(os.pathsep) if path]
+    if named:
+        return named[0]
+    for path in (lab, Path("~/.kube/config").expanduser()):
+        if path.exists():
+            return str(path)
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        return None
+    raise AccessError(
+        f"no cluster is within reach: no --kubeconfig, no KUBECONFIG, no lab in {directory} (`ncp lab up` starts one)"
+    )
 
 
 def sockets(state: Path | None = None) -> list[Path]:
@@ -103,6 +118,19 @@ def statuses(state: Path | None = None) -> dict[str, Json]:
         AgentError: one does not answer.
     """
     return {answer["node"]: answer for answer in ask("/v1/status", state)} if sockets(state) else {}
+
+
+def survey(state: Path | None = None) -> tuple[dict[str, Json], dict[str, str]]:
+    """The status of every agent that answers, by node; and of the others, why they do not."""
+    well, silent = {}, {}
+    for path in sockets(state):
+        try:
+            answer = get(path, "/v1/status")
+        except AgentError as error:
+            silent[path.parent.name if path != DEFAULT_SOCKET else os.uname().nodename] = str(error)
+        else:
+            well[str(answer["node"])] = answer
+    return well, silent
 
 
 class _UnixConnection(http.client.HTTPConnection):

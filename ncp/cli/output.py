@@ -40,9 +40,9 @@ def emit(rows: Iterable[Row], columns: Sequence[Column], output: str, *, empty: 
     """
     listed = list(rows)
     if output == "json":
-        import orjson
+        import json  # not orjson: an IPv6 block has more subnets than fit 64 bits
 
-        sys.stdout.write(orjson.dumps(listed, option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
+        sys.stdout.write(json.dumps(listed, indent=2, default=str, ensure_ascii=False) + "\n")
     elif output == "yaml":
         import yaml
 
