@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import http.client
-import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
 from labs.errors import LabError, with_tail
 from labs.processes import Running
 from labs.state import State
+from ncp.cli import nodeapi
 from ncp.kube.client import AccessError, ApiError, Kube
 from ncp.kube.resources import LEASES, NODES
 
@@ -66,29 +65,12 @@ class Waiter:
                 raise LabError(f"gave up waiting until {what}")
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("node", timeout=timeout)
-        self._path = str(path)
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-def agent_status(state: State, node: str, timeout: float = 3.0) -> dict[str, Any] | None:
+def agent_status(state: State, node: str) -> dict[str, Any] | None:
     """What a node's agent says of itself (``GET /v1/status``); None when it does not answer."""
-    connection = _UnixConnection(state.node(node).api, timeout)
     try:
-        connection.request("GET", "/v1/status")
-        answer = connection.getresponse()
-        body = json.loads(answer.read())
-    except (OSError, http.client.HTTPException, ValueError):
+        return nodeapi.get(state.node(node).api, "/v1/status")
+    except nodeapi.AgentError:
         return None
-    finally:
-        connection.close()
-    return body if answer.status == http.client.OK and isinstance(body, dict) else None
 
 
 def agent_connected(state: State, node: str) -> bool:
@@ -131,7 +113,7 @@ def nodes_ready(state: State, since: float = 0.0) -> set[str] | None:
     if not state.kubeconfig.exists():
         return None
     try:
-        kube = Kube.connect(str(state.kubeconfig))
+        kube = _kube(str(state.kubeconfig), state.kubeconfig.stat().st_mtime_ns)
         nodes, _ = kube.list(NODES)
         leases = kube.list(LEASES, LEASE_NAMESPACE)[0] if since else []
     except (ApiError, AccessError):
@@ -139,6 +121,12 @@ def nodes_ready(state: State, since: float = 0.0) -> set[str] | None:
     renewed = {lease["metadata"]["name"] for lease in leases if _renewal(lease) >= since}
     names = {node["metadata"]["name"] for node in nodes if _is_ready(node)}
     return names & renewed if since else names
+
+
+@lru_cache(maxsize=1)
+def _kube(kubeconfig: str, written: int) -> Kube:
+    """A client for a kubeconfig as it was written then: asked many times a second, it is made once."""
+    return Kube.connect(kubeconfig)
 
 
 def _is_ready(node: dict[str, Any]) -> bool:

@@ -115,7 +115,8 @@ class _Start:
 
     def _write(self) -> None:
         states.remember(self.state, up=False, kube=self.kube, ports=self.port)
-        shutil.rmtree(self.state.nodes, ignore_errors=True)  # sockets and database of switches that are gone
+        for stale in (self.state.nodes, self.state.sandboxes):  # of switches and namespaces that are gone
+            shutil.rmtree(stale, ignore_errors=True)
         states.write_json(self.state.topology, document.render(self.topology))
         states.write_json(self.state.kubelet, parts.kubelet_config(self.state, self.topology))
         parts.install_cni(self.state)

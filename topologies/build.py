@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from ipam.address import Prefix
-from ncp.plumbing.offload import disable_offload
 from topologies import netns
 from topologies.plan import Batch, namespaces, node_commands, plan
 from topologies.spec import Topology
@@ -56,6 +55,8 @@ def _create(name: str, undo: ExitStack) -> None:
 
 
 def _apply(batch: Batch) -> None:
+    from ncp.plumbing.offload import disable_offload  # only here: it brings a netlink library that takes 0.3 s
+
     def prepare() -> None:
         netns.set_sysctls(batch.sysctls)
         for device in batch.plain:
