@@ -12,7 +12,6 @@ from rich.text import Text
 from ncp.probe.model import Result
 
 MARK = {"yes": ("●", "green"), "refused": ("◐", "yellow"), "no": ("○", "red"), "unknown": ("·", "dim")}
-WIDEST = 14  # destinations in one table; more are listed one below another
 
 
 def as_json(results: list[Result]) -> None:
@@ -70,12 +69,15 @@ def _picture(console: Console, results: list[Result], names: list[str]) -> None:
         mark, colour = MARK[result.observed.answer] if result.agrees else ("✗", "bold white on red")
         cell = cells.setdefault((result.probe.source, result.probe.destination), Text())
         cell.append(mark, style=colour)
-    for start in range(0, len(names), WIDEST):
-        part = names[start : start + WIDEST]
+    marks = max((len(cell) for cell in cells.values()), default=1)
+    labels = max(len(name) for name in names) + 4
+    widest = max(1, (console.width - labels) // (marks + 3))  # destinations that fit beside each other
+    for start in range(0, len(names), widest):
+        part = names[start : start + widest]
         table = Table(show_lines=False, pad_edge=False)
         table.add_column("from \\ to", no_wrap=True)
         for name in part:
-            table.add_column(str(names.index(name) + 1), justify="center")
+            table.add_column(str(names.index(name) + 1), justify="center", no_wrap=True)
         for index, source in enumerate(names):
             row = [cells.get((source, name), Text("—", style="dim") if source == name else Text(" ")) for name in part]
             table.add_row(Text(f"{index + 1:>2} {source}"), *row)

@@ -91,5 +91,7 @@ def _probes(site: Site, ports: Any, source: str, destination: str, family: Any, 
         here, there = ports.get(source), ports.get(destination)
         same = here is not None and there is not None and here.vni == there.vni
         return [Probe(source, destination, family, "neighbour")] if same else []
+    if destination == EXTERNAL:
+        return []  # nothing of the cluster's listens there
     numbers = sorted(port for name, kind, port in site.listening if name == destination and kind == protocol)
     return [Probe(source, destination, family, protocol, number) for number in numbers]

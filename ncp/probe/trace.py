@@ -14,7 +14,6 @@ from sdn.pipeline.tables import GATEWAY_MAC, GENEVE_PORT
 Tracer = Callable[[str, str], str]
 """(node, flow in ovs-ofctl notation) → the trace's text."""
 
-_FINAL: Final = re.compile(r"^Final flow: (.*)$", re.MULTILINE)
 _OUTPUT: Final = re.compile(r"output port is (\d+)|^\s*output:(\d+)|^\s*(IN_PORT)\b", re.MULTILINE)
 _COOKIE: Final = re.compile(r"^\s*\d+\. .*cookie (0x[0-9a-f]+)", re.MULTILINE)
 _PROTOCOL: Final = {
@@ -25,7 +24,12 @@ _PROTOCOL: Final = {
 }
 _HOPS: Final = 2  # a packet crosses at most one tunnel
 
-_SAME_NETWORK: Final = ("dl_src", "dl_dst", "nw_src", "nw_dst", "ipv6_src", "ipv6_dst", "nw_ttl", "tp_src", "tp_dst")
+_VNI: Final = re.compile(r"geneve\(vni=(0x[0-9a-f]+)")
+_REWRITTEN: Final = {
+    "dl_src": re.compile(r"set\(eth\(src=([0-9a-f:]{17})"),
+    "dl_dst": re.compile(r"set\(eth\((?:src=[0-9a-f:]{17},)?dst=([0-9a-f:]{17})"),
+    "nw_ttl": re.compile(r"set\((?:ipv4\(ttl|ipv6\(hlimit)=(\d+)"),
+}
 
 
 def traced(intent: Intent, endpoints: Mapping[str, Endpoint], probe: Probe, trace: Tracer) -> Verdict:
@@ -42,7 +46,7 @@ def traced(intent: Intent, endpoints: Mapping[str, Endpoint], probe: Probe, trac
         if probe.protocol == "neighbour":
             return Verdict("yes" if port == "IN_PORT" else "no", f"at {node}, flow {cookie}")
         if port == str(GENEVE_PORT) and node != destination.node:
-            node, flow = destination.node, tunnelled(text, destination.vni)
+            node, flow = destination.node, tunnelled(text, flow)
             continue
         arrived = node == destination.node and port == str(destination.ofport)
         return Verdict(
@@ -59,7 +63,7 @@ def start_flow(source: Endpoint, destination: Endpoint, probe: Probe) -> str:
         if probe.family == 4:
             return f"{common},dl_dst=ff:ff:ff:ff:ff:ff,arp,arp_op=1,arp_spa={here},arp_tpa={there},arp_sha={format_mac(source.mac)}"
         return (
-            f"{common},dl_dst=33:33:ff:00:00:01,icmp6,ipv6_src={here},ipv6_dst={there},nw_ttl=255,icmp_type=135,icmp_code=0,"
+            f"{common},dl_dst=33:33:ff:00:00:01,icmp6,ipv6_src={here},ipv6_dst={there},nw_ttl=255,icmpv6_type=135,icmpv6_code=0,"
             f"nd_target={there},nd_sll={format_mac(source.mac)}"
         )
     mac = destination.mac if source.vni == destination.vni else GATEWAY_MAC
@@ -67,8 +71,8 @@ def start_flow(source: Endpoint, destination: Endpoint, probe: Probe) -> str:
     prefix = "nw" if probe.family == 4 else "ipv6"
     flow = f"{common},dl_dst={format_mac(mac)},{name},{prefix}_src={here},{prefix}_dst={there},nw_ttl=64"
     if probe.protocol == "icmp":
-        return f"{flow},icmp_type={8 if probe.family == 4 else 128},icmp_code=0"
-    return f"{flow},tp_src=40000,tp_dst={probe.port}"
+        return f"{flow},icmp_type=8,icmp_code=0" if probe.family == 4 else f"{flow},icmpv6_type=128,icmpv6_code=0"
+    return f"{flow},{probe.protocol}_src=40000,{probe.protocol}_dst={probe.port}"
 
 
 def last_output(text: str) -> tuple[str, str]:
@@ -78,11 +82,11 @@ def last_output(text: str) -> tuple[str, str]:
     return (found[-1] if found else ""), (cookies[-1] if cookies else "none")
 
 
-def tunnelled(text: str, vni: int) -> str:
-    """The packet as the next node takes it out of the tunnel: what the trace says is left of it."""
-    final = _FINAL.findall(text)
-    fields = dict(part.split("=", 1) for part in final[-1].split(",") if "=" in part) if final else {}
-    kind = final[-1].split(",", 1)[0] if final else "ip"
-    kept = [f"{name}={fields[name]}" for name in _SAME_NETWORK if name in fields]
-    kept += [f"{name}={fields[name]}" for name in ("icmp_type", "icmp_code") if name in fields]
-    return ",".join([f"in_port={GENEVE_PORT}", f"tun_id={fields.get('tun_id', hex(vni))}", kind, *kept])
+def tunnelled(text: str, flow: str) -> str:
+    """The packet as the next node takes it out of the tunnel: what went in, as the datapath actions rewrite it."""
+    actions = text.rsplit("Datapath actions:", 1)[-1]
+    vni = _VNI.search(actions)
+    rewritten = {name: found[-1] for name, pattern in _REWRITTEN.items() if (found := pattern.findall(actions))}
+    kept = [part for part in flow.split(",") if part.split("=")[0] not in ("in_port", *rewritten)]
+    changed = [f"{name}={value}" for name, value in rewritten.items()]
+    return ",".join([f"in_port={GENEVE_PORT}", f"tun_id={vni[1] if vni else 0}", *kept, *changed])

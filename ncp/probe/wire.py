@@ -15,9 +15,9 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from pyroute2.netns import setns
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
@@ -40,16 +40,6 @@ from sdn.pipeline.tables import GATEWAY_MAC
 
 ETH_P_ALL: Final = 3
 FIRST_PORT: Final = 33000
-_CLONE_NEWNET: Final = 0x40000000
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A probe under way: what identifies its answer."""
-
-    probe: Probe
-    number: int
-    frame: bytes
 
 
 def run_in(netns: str, work: Callable[[], Any]) -> Any:
@@ -58,14 +48,11 @@ def run_in(netns: str, work: Callable[[], Any]) -> Any:
     Raises:
         OSError: there is no such namespace.
     """
-    import os
-
     outcome: list[Any] = []
 
     def body() -> None:
         try:
-            with open(f"/run/netns/{netns}") as handle:
-                os.setns(handle.fileno(), _CLONE_NEWNET)
+            setns(netns)
             outcome.append((True, work()))
         except BaseException as error:  # carried to the caller's thread, raised there
             outcome.append((False, error))
@@ -89,11 +76,49 @@ def packet_socket(netns: str, interface: str) -> socket.socket:
     def make() -> socket.socket:
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        sock.bind((interface, ETH_P_ALL))
+        if interface:
+            sock.bind((interface, ETH_P_ALL))
         sock.setblocking(False)
         return sock
 
     return run_in(netns, make)
+
+
+class Station:
+    """Where probes of one source leave and their answers arrive: a pod's interface, or a host that routes by itself.
+
+    A source without an interface name is a host: its kernel chooses the next hop of packets that are handed to it.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.receiving = packet_socket(endpoint.netns, endpoint.interface)
+        self._routed: dict[int, socket.socket] = {}
+        if not endpoint.interface:
+            self._routed = run_in(endpoint.netns, _raw_sockets)
+
+    def __enter__(self) -> Station:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for sock in (self.receiving, *self._routed.values()):
+            sock.close()
+
+    def send(self, frame: bytes) -> None:
+        """Put an Ethernet frame on the wire (a host: what is inside it, by the kernel's routes)."""
+        if not self._routed:
+            self.receiving.send(frame)
+        elif frame[12:14] == b"\x08\x00":
+            self._routed[4].sendto(frame[14:], (socket.inet_ntoa(frame[30:34]), 0))
+        else:
+            self._routed[6].sendto(frame[14:], (socket.inet_ntop(socket.AF_INET6, frame[38:54]), 0))
+
+
+def _raw_sockets() -> dict[int, socket.socket]:
+    """Sockets that take whole IP packets, by family."""
+    header_included = 36  # IPV6_HDRINCL
+    v6 = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    v6.setsockopt(socket.IPPROTO_IPV6, header_included, 1)
+    return {4: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW), 6: v6}
 
 
 def build(source: Endpoint, destination: Endpoint, probe: Probe, number: int, *, ttl: int = 64) -> bytes:
@@ -153,6 +178,8 @@ def identify(frame: bytes) -> tuple[tuple[str, int, int, str], Verdict] | None:
 def _identify_ip(packet: bytes, family: int) -> tuple[tuple[str, int, int, str], Verdict] | None:
     parsed = IP(packet) if family == 4 else IPv6(packet)
     peer = str(parsed.src)
+    if (ICMP in parsed and parsed[ICMP].type == 3) or ICMPv6DestUnreach in parsed:
+        return _identify_unreachable(parsed, family)  # first: it quotes the packet it is about
     if TCP in parsed:
         flags = parsed[TCP].flags
         if "R" in flags:
@@ -176,8 +203,6 @@ def _identify_datagram(parsed: Packet, family: int, peer: str) -> tuple[tuple[st
         return ("neighbour", 6, 0, str(parsed[ICMPv6ND_NA].tgt)), Verdict(
             "yes", f"is at {parsed.payload.payload.lladdr}"
         )
-    if (ICMP in parsed and parsed[ICMP].type == 3) or ICMPv6DestUnreach in parsed:
-        return _identify_unreachable(parsed, family)
     if UDP in parsed:
         return ("udp", family, parsed[UDP].dport, peer), Verdict("yes", f"{len(parsed[UDP].payload)} bytes")
     return None
@@ -224,28 +249,20 @@ def observe(
             open_probes.append(probe)
     numbers = itertools.cycle(range(FIRST_PORT, 61000))
     with contextlib.ExitStack() as stack:
-        sockets = _open(stack, endpoints, {probe.source for probe in open_probes})
+        stations = {n: stack.enter_context(Station(endpoints[n])) for n in {probe.source for probe in open_probes}}
         for _ in range(attempts):
             left = [probe for probe in open_probes if probe not in found]
             if not left:
                 break
-            for probe, verdict in _round(endpoints, sockets, left, numbers, wait):
+            for probe, verdict in _round(endpoints, stations, left, numbers, wait):
                 found[probe] = verdict
                 progress(len(found))
     return {**{probe: Verdict("no", "silence") for probe in open_probes}, **found}
 
 
-def _open(
-    stack: contextlib.ExitStack, endpoints: Mapping[str, Endpoint], names: Iterable[str]
-) -> dict[str, socket.socket]:
-    return {
-        name: stack.enter_context(packet_socket(endpoints[name].netns, endpoints[name].interface)) for name in names
-    }
-
-
 def _round(
     endpoints: Mapping[str, Endpoint],
-    sockets: Mapping[str, socket.socket],
+    stations: Mapping[str, Station],
     probes: list[Probe],
     numbers: Iterator[int],
     wait: float,
@@ -260,23 +277,23 @@ def _round(
         frames.append((probe.source, build(endpoints[probe.source], destination, probe, number)))
     poll = select.poll()
     names = {}
-    for name, sock in sockets.items():
-        poll.register(sock, select.POLLIN)
-        names[sock.fileno()] = name
+    for name, station in stations.items():
+        poll.register(station.receiving, select.POLLIN)
+        names[station.receiving.fileno()] = name
     for index, (source, frame) in enumerate(frames):
-        sockets[source].send(frame)
+        stations[source].send(frame)
         if index % 16 == 15:
-            yield from _receive(poll, sockets, names, waiting, 0)
+            yield from _receive(poll, stations, names, waiting, 0)
     deadline = time.monotonic() + wait
     while waiting and (left := deadline - time.monotonic()) > 0:
-        for answer in _receive(poll, sockets, names, waiting, left):
+        for answer in _receive(poll, stations, names, waiting, left):
             deadline = time.monotonic() + wait
             yield answer
 
 
 def _receive(
     poll: select.poll,
-    sockets: Mapping[str, socket.socket],
+    stations: Mapping[str, Station],
     names: Mapping[int, str],
     waiting: dict[tuple[str, tuple[str, int, int, str]], Probe],
     timeout: float,
@@ -285,7 +302,7 @@ def _receive(
         name = names[fileno]
         with contextlib.suppress(BlockingIOError):
             while True:
-                frame, address = sockets[name].recvfrom(65535)
+                frame, address = stations[name].receiving.recvfrom(65535)
                 if address[2] == socket.PACKET_OUTGOING:
                     continue
                 answer = identify(frame)
@@ -295,4 +312,4 @@ def _receive(
 
 def external_endpoint(netns: str, addresses: tuple[Address, ...]) -> Endpoint:
     """The host beyond tier-0, as a source or destination."""
-    return Endpoint(EXTERNAL, addresses, netns)
+    return Endpoint(EXTERNAL, addresses, netns, interface="")

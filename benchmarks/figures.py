@@ -1,0 +1,33 @@
+"""A measured figure, and how to repeat a measurement."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Figure(NamedTuple):
+    """What was measured, its value and unit, and the budget it is held against (empty: none)."""
+
+    what: str
+    value: float
+    unit: str
+    budget: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.what:<64} {self.value:>12,.3f} {self.unit:<10}"
+        return f"{text} (budget {self.budget})" if self.budget else text
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def median(work: Callable[[], object], times: int) -> float:
+    """Median seconds of some calls."""
+    return statistics.median(timed(work) for _ in range(times))
