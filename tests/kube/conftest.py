@@ -49,7 +49,7 @@ class Diary:
 
 
 def _color(obj: dict | None) -> str | None:
-    return None if obj is None else obj["spec"].get("color", "")
+    return None if obj is None else (obj.get("spec") or obj.get("data") or {}).get("color", "")
 
 
 def eventually(condition: Callable[[], object], timeout: float = 5.0) -> None:

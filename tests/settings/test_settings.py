@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import ast
 import dataclasses
+from pathlib import Path
 
 import pytest
 
+import ncp.settings
 from ipam.address import parse_address, parse_prefix
 from ncp.settings import SettingsError, effective, load, parse
 from ncp.settings_docs import render_markdown
@@ -223,6 +226,20 @@ def test_the_options_of_a_current_ncp_ini_are_all_there():
         for section, names in shipped.items()
     )
     assert len(parse(text).given) == sum(len(names.split()) for names in shipped.values())
+
+
+def test_an_option_works_exactly_when_the_code_reads_it():
+    """A status that lies helps nobody: whoever begins to use an option marks it ``works`` in the table."""
+    package = Path(ncp.settings.__file__).parent
+    read = {
+        node.attr
+        for path in package.rglob("*.py")
+        if not path.name.startswith("settings")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+    }
+    wrong = [option.name for option in OPTIONS if (option.status == "works") != (option.name in read)]
+    assert not wrong
 
 
 def test_the_documentation_names_every_option_once():
