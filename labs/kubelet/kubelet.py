@@ -37,7 +37,7 @@ Json = dict[str, Any]
 AUDIT_SECONDS = 10.0
 
 
-class NotNow(Exception):  # noqa: N818  not an error of ours: the pod is tried again
+class NotNow(Exception):
     """A pod could not be brought up or taken down; the text says why."""
 
 

@@ -164,8 +164,9 @@ class _Stream(asyncio.Protocol):
         self._buffer += data
         while (done := exchange(self._buffer, self._service.name, self._peer)) is not None:
             self._buffer = self._buffer[done.size :]
-            self._transport.write(done.answer)
+            # First the log, then the answer: who has the answer finds its line.
             self._service.journal.write(self._port.container, _line(self._port, self._peer, done.asked))
+            self._transport.write(done.answer)
             if done.close:
                 self._transport.close()
                 return
@@ -182,9 +183,9 @@ def _datagrams(service: _Service, sock: socket.socket, port: Port) -> Callable[[
     def receive() -> None:
         for payload, control, source in _burst(sock):
             peer = peer_text(source[0], source[1])
-            _send(sock, message(payload, service.name, peer), control, source)
             asked = payload[:200].strip().decode("utf-8", "replace")
             service.journal.write(port.container, _line(port, peer, asked))
+            _send(sock, message(payload, service.name, peer), control, source)
 
     return receive
 

@@ -28,8 +28,8 @@ class Ending(NamedTuple):
     code: int
 
 
-_SLEEP = re.compile(r"^\s*sleep\s+(infinity|[\d.]+)([smhd]?)\s*$")
-_EXIT = re.compile(r"^\s*(?:exit\s+(\d+)|true|false)\s*$")
+_SLEEP = re.compile(r"^\s*(?:\S*/)?sleep\s+(infinity|[\d.]+)([smhd]?)\s*$")
+_EXIT = re.compile(r"^\s*(?:exit\s+(\d+)|(?:\S*/)?(?:true|false))\s*$")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -63,7 +63,7 @@ def _container_ending(container: Json) -> Ending:
     if sleep := _SLEEP.match(text):
         return Ending(float("inf") if sleep[1] == "infinity" else float(sleep[1]) * _UNITS[sleep[2]], 0)
     if ended := _EXIT.match(text):
-        return Ending(0.0, int(ended[1]) if ended[1] else int("false" in text))
+        return Ending(0.0, int(ended[1]) if ended[1] else int(text.rstrip().endswith("false")))
     return Ending(0.0, 0)
 
 
