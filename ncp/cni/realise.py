@@ -274,7 +274,7 @@ class PodRealiser:
         attachment = self._ovsdb.ports().get(interface_name(request.container))
         if attachment is None or attachment.iface_id != request.iface_id:
             yield f"the port {interface_name(request.container)} is gone from the switch's database"
-        elif attachment.ofport <= 0:
+        elif attachment.ofport <= 0 or attachment.error:
             yield f"the switch cannot use port {attachment.interface}: {attachment.error or 'it has no number'}"
         elif (what := self._network.installed(request.iface_id, attachment)) is not None:
             yield what

@@ -109,7 +109,7 @@ class PodPlumber:
                 switch_end = _link(ipr, wire.interface)
                 if switch_end is None:
                     raise NetworkError(f"{wire.interface} vanished while it was being made")
-            _quiet(wire.interface)
+            _quiet(wire.interface)  # and, below, arp=False: the kernel answers no ARP there
             disable_offload(wire.interface)
             ipr.link("set", index=switch_end["index"], state="up", arp=False, mtu=SWITCH_END_MTU)
             return Connected(wire.interface, str(switch_end.get("address")), fresh)
@@ -209,7 +209,6 @@ def _prepare_ipv6(wire: Wire) -> None:
 def _quiet(interface: str) -> None:
     sysctl(f"net/ipv6/conf/{interface}/disable_ipv6", "1")
     sysctl(f"net/ipv4/conf/{interface}/rp_filter", "1")
-    sysctl(f"net/ipv4/conf/{interface}/arp_ignore", "8")
 
 
 def _link(ipr: IPRoute, name: str) -> Any:

@@ -182,7 +182,8 @@ class Ovsdb:
         try:
             return self._ofport(name, deadline)
         except AttachError:
-            self.detach(port.interface)
+            if (mine := self.ports().get(name)) is not None and mine.error:  # not one that somebody made since
+                self.detach(name, sandbox=port.sandbox)
             raise
 
     def detach(self, which: str, *, sandbox: str = "", timeout: float = TIMEOUT) -> tuple[str, ...]:

@@ -13,14 +13,25 @@ from typing import Any, Final, Protocol
 from ovs.db import idl
 from ovsdbapp.backend.ovs_idl.connection import OvsdbIdl
 
-from sdn.ovsdb.rows import ActualRows, Attachment, BridgeRow, InterfaceRow, port_of
+from sdn.ovsdb.rows import IFACE_ID, ActualRows, Attachment, BridgeRow, InterfaceRow, port_of
 
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "Open_vSwitch": ("bridges", "ovs_version", "next_cfg", "cur_cfg"),
     "Bridge": ("name", "ports", "datapath_type", "fail_mode", "protocols", "external_ids", "flow_tables"),
     "Port": ("name", "interfaces", "external_ids"),
     "Interface": (
-        *("name", "type", "ofport", "ofport_request", "options", "mac", "mtu_request", "external_ids", "error"),
+        *(
+            "name",
+            "type",
+            "ofport",
+            "ofport_request",
+            "options",
+            "mac",
+            "mtu_request",
+            "external_ids",
+            "error",
+            "ifindex",
+        ),
     ),
     "Flow_Table": ("name",),
 }
@@ -152,7 +163,10 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
         row = self.interface_rows[name]
         ofport = row.ofport[0] if row.ofport else 0
         self.numbers[name] = (ofport, *row.ofport_request)
-        return port_of(name, row.external_ids, ofport, row.error[0] if row.error else "", self._cluster)
+        ids, error = row.external_ids, row.error[0] if row.error else ""
+        if IFACE_ID in ids and not error and row.ifindex and row.ifindex[0] == 0:
+            error = "its device is gone"  # the switch keeps the number of a device that vanishes, and reports no error
+        return port_of(name, ids, ofport, error, self._cluster)
 
 
 def bridge_row(row: Any) -> BridgeRow:

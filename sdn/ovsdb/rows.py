@@ -105,7 +105,8 @@ class PortRow:
 class Attachment(NamedTuple):
     """One of our ports as the database has it.
 
-    ``ofport`` is 0 until the switch has opened the device, -1 if it could not (``error`` says why).
+    ``ofport`` is 0 until the switch has opened the device, -1 if it could not. ``error`` says why, or that the device
+    has gone since (the number stays).
     """
 
     iface_id: str

@@ -82,8 +82,7 @@ class PodNetwork:
         self.flows[iface_id] = attachment.sandbox, attachment.ofport
 
     def withdraw(self, iface_id: str, sandbox: str, deadline: float) -> None:
-        if self.flows.get(iface_id, ("", 0))[0] == sandbox:
-            del self.flows[iface_id]
+        self.flows.pop(iface_id, None)
 
     def installed(self, iface_id: str, attachment: Attachment) -> str | None:
         expected = attachment.sandbox, attachment.ofport

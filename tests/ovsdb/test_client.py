@@ -131,6 +131,25 @@ def test_many_attach_and_detach_at_once(switch: PrivateOvs, ovsdb: Ovsdb, wanted
     assert ovsdb.attachments() == {}
 
 
+def test_the_same_port_at_once_from_many_threads_is_one_port(ovsdb: Ovsdb, wanted: NodeRows, netns: str) -> None:
+    ovsdb.ensure_node(wanted)
+    cable(netns, 1)
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(lambda _: ovsdb.attach(port(1)), range(16))) == [16] * 16
+    assert len(ovsdb.attachments()) == 1
+
+
+def test_of_sandboxes_that_compete_for_a_pod_one_stays(ovsdb: Ovsdb, wanted: NodeRows, netns: str) -> None:
+    ovsdb.ensure_node(wanted)
+    cable(netns, *range(12))
+    rows = [port(number, pod="shop/db") for number in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        outcomes = [pool.submit(ovsdb.attach, row) for row in rows]
+    losers = {type(outcome.exception()) for outcome in outcomes} - {type(None)}
+    assert losers <= {AttachError}
+    assert len([name for name in ovsdb.ports() if name.startswith("v")]) == 1
+
+
 def test_a_new_sandbox_replaces_the_old_and_a_late_goodbye_leaves_it(
     ovsdb: Ovsdb, wanted: NodeRows, netns: str
 ) -> None:
@@ -159,7 +178,7 @@ def test_a_port_whose_device_went_works_again_when_both_are_made_again(
     failed = threading.Event()
 
     def note(name: str, old: Attachment | None, new: Attachment | None) -> None:
-        if name == "v1" and new is not None and new.ofport < 0:
+        if name == "v1" and new is not None and new.error == "its device is gone":
             failed.set()
 
     with Ovsdb(switch.rundir / "db.sock", CLUSTER, on_change=note) as client:
@@ -169,8 +188,11 @@ def test_a_port_whose_device_went_works_again_when_both_are_made_again(
         assert client.attach(port(1)) == 17
         ip("link", "del", "v1", netns=netns)
         assert failed.wait(10)
+        client.detach("v1")
+        client.settle()
         cable(netns, 1)
         assert client.attach(port(1)) == 17
+        assert client.attachments()["shop/web-1"].error == ""
 
 
 def test_one_refusal_does_not_fail_its_neighbours(
