@@ -261,12 +261,12 @@ def _status(
         "readyReplicas": total("readyReplicas"),
         "availableReplicas": total("availableReplicas"),
     }
-    # The API leaves out zeros; what was there before has to be taken away.
     held = deployment.get("status") or {}
-    status: Json = {name: count or (None if name in held else count) for name, count in counts.items()}
-    missing = max(0, sum(map(_size, sets)) - counts["availableReplicas"])
-    status["unavailableReplicas"] = missing or None
-    status["observedGeneration"] = deployment["metadata"].get("generation", 1)
+    status: Json = {
+        **counts,
+        "unavailableReplicas": max(0, sum(map(_size, sets)) - counts["availableReplicas"]),
+        "observedGeneration": deployment["metadata"].get("generation", 1),
+    }
     progressing, again = _progressing(deployment, current, counts, limits, now, bool(scaled))
     conditions = list(held.get("conditions") or ())
     enough = counts["availableReplicas"] >= limits.replicas - limits.unavailable
@@ -276,7 +276,6 @@ def _status(
             if any(before.get(name) != value for name, value in each.items()):
                 conditions = with_condition(conditions, {"lastUpdateTime": now_text(), **each})
     status["conditions"] = conditions
-    status = {name: value for name, value in status.items() if value is not None or name in held}
     return status_patch(DEPLOYMENTS, deployment, status), again
 
 

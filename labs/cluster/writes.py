@@ -59,9 +59,12 @@ class Plan(NamedTuple):
 
 
 def status_patch(resource: Resource, obj: Json, status: Json) -> list[Write]:
-    """The write that brings the object's status to ``status``; none when it is there already."""
+    """The write that brings the object's status to ``status``; none when it is there already.
+
+    A server leaves out zeros and empty lists, so what is missing is as good as those.
+    """
     held = obj.get("status") or {}
-    changed = {name: value for name, value in status.items() if held.get(name) != value}
+    changed = {name: value for name, value in status.items() if (held.get(name) or None) != (value or None)}
     return [Patch(resource, obj, {"status": changed}, "status")] if changed else []
 
 
