@@ -60,12 +60,14 @@ def good_or_bad(*good: Any) -> Callable[[Any], str]:
 
 def text_of(value: Any) -> str:
     """A value as a person reads it: lists with commas, booleans as yes and no, nothing as ``-``."""
-    if value is None or value in ("", [], ()):
+    if value is None or value in ("", [], (), {}):
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(text_of(each) for each in value)
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {text_of(each)}" for key, each in value.items())
     if isinstance(value, float):
         return f"{value:.3g}"
     return str(value)

@@ -354,7 +354,7 @@ class Kube:
                 preload_content=False,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise unavailable(request, error) from error
+            raise unavailable(f"{self.access.host}: {request}", error) from error
         self._answered = time.monotonic()
         if response.status >= 400:
             raise from_response(response.status, self._body(response, request), request)

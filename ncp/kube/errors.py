@@ -21,7 +21,7 @@ class ApiError(Exception):
         self.message = message
 
     def __str__(self) -> str:
-        return f"{self.message} ({self.reason}{f', HTTP {self.status}' if self.status else ''})"
+        return f"{self.message} ({self.reason}, HTTP {self.status})" if self.status else self.message
 
 
 class NotFound(ApiError):
@@ -84,6 +84,19 @@ def from_response(http_status: int, body: bytes, request: str) -> ApiError:
 
 
 def unavailable(request: str, error: Exception) -> Unavailable:
-    """The error for a request that got no answer."""
-    cause = getattr(error, "reason", None) or error
-    return Unavailable(0, "Unavailable", f"{request}: {cause}")
+    """The error for a request that got no answer; ``request`` names the server and what was asked of it."""
+    return Unavailable(0, "Unavailable", f"{request}: no answer: {_cause(error)}")
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason that says something: "Connection refused" rather than three layers around it."""
+    text = str(error) or type(error).__name__
+    while True:
+        inner = getattr(error, "reason", None)
+        inner = inner if isinstance(inner, BaseException) else error.__cause__
+        if inner is None:
+            break
+        error = inner
+        if isinstance(error, OSError):
+            text = error.strerror or str(error) or text
+    return text
