@@ -108,7 +108,7 @@ def _dec_ttl(action: f.DecTtl) -> bytes:
 def _controller(action: f.Controller) -> bytes:
     properties = b""
     if action.max_len != _ALL_BYTES:
-        properties += pack("!HHH2x", 0, 6, action.max_len)
+        properties += pack("!HHH2x", 0, 8, action.max_len)
     if action.userdata:
         properties += _padded(pack("!HH", 3, 4 + len(action.userdata)) + action.userdata)
     return _nicira(37, bytes(6) + properties)

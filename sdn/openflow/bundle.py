@@ -16,6 +16,9 @@ from sdn.openflow.message import (
     OPEN,
     DeleteGroup,
     GroupChange,
+    InsertBuckets,
+    RemoveBucket,
+    SetGroup,
     pack_barrier,
     pack_bundle_add,
     pack_bundle_control,
@@ -44,7 +47,7 @@ def apply_bundle(link: Link, changes: ChangeSet, deadline: float) -> None:
         link.send(pack_bundle_control(bundle, OPEN, opening))
         try:
             _send_chunks(link, _members(subjects, bundle, first))
-        except BundleRefused:
+        except (BundleRefused, TypeError):
             link.send(pack_bundle_control(bundle, DISCARD, discard))
             raise
         link.send(pack_barrier(barrier))
@@ -88,8 +91,10 @@ def _message(subject: object, xid: int) -> bytes:
             return flow_mod(encode(flow, 0, cookie), ADD, xid)
         case (int(table), int(priority), bytes(packed)):
             return pack_delete(table, priority, packed, xid)
+        case SetGroup() | DeleteGroup() | InsertBuckets() | RemoveBucket():
+            return pack_group_change(subject, xid)
         case _:
-            return pack_group_change(subject, xid)  # type: ignore[arg-type]
+            raise TypeError(f"a change set cannot hold {subject!r}")
 
 
 def _send_chunks(link: Link, messages: Iterable[bytes]) -> None:

@@ -98,7 +98,7 @@ reg{16}          nx    0  32
 xxreg{4}         nx  111 128
 xreg{8}          reg   0  64
 pkt_mark         nx   33  32
-ct_state         nx  105  32
+ct_state         nx  105   8
 ct_zone          nx  106  16 -
 ct_mark          nx  107  32
 ct_label         nx  108 128
@@ -126,6 +126,9 @@ ALIASES: Mapping[str, str] = {
 }
 
 
+_WIDER = {"ct_state": 4, "ipv6_flabel": 4}  # bytes of fields that use less than their bytes
+
+
 def _read(table: str) -> Iterator[Field]:
     order = 0
     for line in table.split("\n"):
@@ -134,8 +137,7 @@ def _read(table: str) -> Iterator[Field]:
         name, oxm_class, number, bits, *exact = line.split()
         stem, _, repeat = name.rstrip("}").partition("{")
         for index in range(int(repeat or 1)):
-            size = (int(bits) + 7) // 8
-            size = 4 if size == 3 else size
+            size = _WIDER.get(stem) or (int(bits) + 7) // 8
             own = f"{stem}{index}" if repeat else stem
             yield Field(own, _CLASSES[oxm_class], int(number) + index, size, int(bits), order, not exact)
             order += 1

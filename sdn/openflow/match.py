@@ -117,10 +117,12 @@ def _tlv(term: Term) -> bytes:
     if name in _WRITABLE_ONLY:
         raise ValueError(f"{name} can be set, not matched: match in_port instead")
     _check(known, value, mask)
-    if mask is None or mask == known.ones:
+    if (mask is None or mask == known.ones) and name != "ct_state":
         return _HEADER(known.header) + value.to_bytes(known.size, "big")
     if mask == 0:
         return b""
+    # The switch keeps room in ct_state for flags to come and says which it knows, so it is never exact.
+    mask = known.ones if mask is None else mask
     body = value.to_bytes(known.size, "big") + mask.to_bytes(known.size, "big")
     return _HEADER(known.masked_header) + body
 
