@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import click
 
 Row = Mapping[str, Any]
 FORMATS: Final = ("table", "wide", "json", "yaml")
+
+GAP: Final = 2  # blanks between columns
+NARROWEST: Final = 24  # characters a column keeps when it folds
 
 output_option: Final = click.option(
     "-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print."
@@ -78,10 +81,16 @@ def _table(rows: list[Row], columns: list[Column]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    needed = 0
     for column in columns:
         title = column.title or column.key.replace("_", " ").upper()
-        table.add_column(title, justify="right" if column.right else "left", overflow="fold", no_wrap=not column.fold)
+        width = max(len(title), *(len(text_of(row.get(column.key))) for row in rows))
+        # A value is never cut: columns that may fold do, and a line that is still too long is the terminal's to wrap.
+        least = min(width, NARROWEST) if column.fold else width
+        needed += least + GAP
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(title, justify=justify, overflow="fold", no_wrap=not column.fold, min_width=least)
     for row in rows:
         cells = []
         for column in columns:
@@ -89,6 +98,6 @@ def _table(rows: list[Row], columns: list[Column]) -> None:
             cells.append(Text(text_of(value), style=column.style(value) if column.style else ""))
         table.add_row(*cells)
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 100_000  # whoever reads it from a pipe wants whole lines
+    # Whoever reads from a pipe wants one line per row.
+    console.width = max(console.width, needed) if console.is_terminal else 100_000
     console.print(table)

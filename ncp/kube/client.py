@@ -224,7 +224,7 @@ class Kube:
         namespace = metadata.get("namespace") or "default"
         uid = metadata.get("uid", "")
         digest = hashlib.blake2b("\0".join((uid, reason, message, type, component)).encode(), digest_size=8)
-        name = f"{metadata['name']}.{digest.hexdigest()}"
+        name = f"{metadata['name'][:200].rstrip('.-')}.{digest.hexdigest()}"
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         involved = {
             "kind": regarding.get("kind", ""),

@@ -123,6 +123,14 @@ def test_a_table_in_a_pipe_has_whole_lines_and_no_colour(ncp, lab):
     assert row.split() == ["n1", "classify", "100", "in_port=100", "output:1", "Pod", "blue/web", "(port)", "7", "ok"]
 
 
+def test_a_narrow_terminal_cuts_nothing(ncp, lab, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    out = ncp("get", "pods", "--state", lab).out
+    for word in ("10.4.0.2, fd00:10:4::2", "02:4e:0a:04:00:02", "realised", "ADDRESSES", "\x1b[32m"):
+        assert word in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "priorities"),
     [
