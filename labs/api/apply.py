@@ -158,7 +158,7 @@ def conflict_of(clashes: dict[Owner, list[Path]]) -> ApiError:
     count = sum(len(paths) for paths in clashes.values())
     causes, sentences = [], []
     for owner, paths in clashes.items():
-        who = f'"{owner.manager}"' + (f" with subresource {owner.subresource!r}" if owner.subresource else "")
+        who = f'"{owner.manager}"' + (f' with subresource "{owner.subresource}"' if owner.subresource else "")
         who += f" using {owner.version}" if owner.operation == "Update" else ""
         causes += [Cause("FieldManagerConflict", f"conflict with {who}", shown(path)) for path in paths]
         if len(paths) == 1:

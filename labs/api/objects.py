@@ -132,9 +132,16 @@ class Objects:
         return self.create_read(resource, namespace, obj, write, warnings)
 
     def create_read(
-        self, resource: Resource, namespace: str, obj: Obj, write: Write, warnings: list[str] | tuple[str, ...] = ()
+        self,
+        resource: Resource,
+        namespace: str,
+        obj: Obj,
+        write: Write,
+        warnings: list[str] | tuple[str, ...] = (),
+        *,
+        tracked: bool = False,
     ) -> Written:
-        """Creates an object that was read before."""
+        """Creates an object that was read before. ``tracked`` tells that managedFields are settled already."""
         meta = obj["metadata"]
         self._settle_namespace(resource, namespace, meta)
         if not meta.get("name") and meta.get("generateName"):
@@ -153,8 +160,10 @@ class Objects:
         if resource.has_status:
             obj.pop("status", None)
         self._complete(resource, obj, None)
-        if write.explicit_manager or meta.get("managedFields"):
-            apply.track(obj, None, resource, write.manager, "")
+        if not tracked:
+            meta.pop("managedFields", None)
+            if write.explicit_manager:
+                apply.track(obj, None, resource, write.manager, "")
         return Written(self._keep(resource, key, obj, write), True, tuple(warnings))
 
     def update(
@@ -263,6 +272,8 @@ class Objects:
             return obj
         if subresource == "status":
             kept = {**before, "metadata": {**before["metadata"]}, "status": obj.get("status", {})}
+            if "managedFields" in obj["metadata"]:
+                kept["metadata"]["managedFields"] = obj["metadata"]["managedFields"]
             if resource.kind in _LABELLED_WITH_STATUS:
                 kept["metadata"] |= {k: v for k, v in obj["metadata"].items() if k in ("labels", "annotations")}
             return kept

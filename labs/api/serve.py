@@ -142,7 +142,7 @@ class Resources:
             if subresource:
                 self.objects.get(resource, namespace, name)
             new = apply.applied(None, config, resource, write.manager, force=write.force)
-            return self.objects.create_read(resource, namespace, new, write._replace(explicit_manager=False), warnings)
+            return self.objects.create_read(resource, namespace, new, write, warnings, tracked=True)
         if meta.get("uid") or meta.get("resourceVersion"):
             self.objects.check_version(resource, old, meta)
         live = self.objects.loaded(resource, old)
