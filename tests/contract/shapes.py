@@ -108,8 +108,8 @@ def custom(definition: Object, ns: str = "") -> str:
     return f"/apis/{spec['group']}/v1/{f'namespaces/{ns}/' if ns else ''}{spec['names']['plural']}"
 
 
-def await_served(api: Client, path: str, status: int = 200, seconds: float = 20) -> None:
-    """Wait until a custom resource's path answers with ``status``."""
+def await_answer(api: Client, path: str, status: int = 200, seconds: float = 20) -> None:
+    """Wait until a path answers with ``status``."""
     deadline = time.monotonic() + seconds
     while (answer := api.get(path)).status != status:
         assert time.monotonic() < deadline, f"{path} still answers {answer.status} after {seconds} s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .client import Client, Object
-from .shapes import CRDS, await_served, crd, custom
+from .shapes import CRDS, await_answer, crd, custom
 
 SCHEMA = {
     "type": "object",
@@ -49,7 +49,7 @@ def definition(api: Client, ns: str) -> Object:
         f"g{ns[2:]}.example.org", "Widget", SCHEMA, subresources={"status": {}}, additionalPrinterColumns=COLUMNS
     )
     api.post(CRDS, body).must(201)
-    await_served(api, custom(body, ns))
+    await_answer(api, custom(body, ns))
     return body
 
 
@@ -174,7 +174,7 @@ def test_printer_columns(api: Client, definition: Object, widgets: str) -> None:
 def test_without_columns_there_is_an_age(api: Client, ns: str) -> None:
     body = crd(f"h{ns[2:]}.example.org", "Plain")
     api.post(CRDS, body).must(201)
-    await_served(api, custom(body, ns))
+    await_answer(api, custom(body, ns))
     api.post(custom(body, ns), {"apiVersion": f"h{ns[2:]}.example.org/v1", "kind": "Plain", "metadata": {"name": "p"}})
     table = api.table(custom(body, ns))
     assert [column["name"] for column in table["columnDefinitions"]] == ["Name", "Age"]
@@ -194,7 +194,7 @@ def test_integers_or_strings(api: Client, ns: str) -> None:
     port = {"type": "object", "properties": {"port": {"x-kubernetes-int-or-string": True}}}
     body = crd(f"i{ns[2:]}.example.org", "Port", port)
     api.post(CRDS, body).must(201)
-    await_served(api, custom(body, ns))
+    await_answer(api, custom(body, ns))
     for number, value in enumerate((80, "http", 1.5)):
         made = {"apiVersion": f"i{ns[2:]}.example.org/v1", "kind": "Port", "metadata": {"name": f"p{number}"}}
         answer = api.post(custom(body, ns), {**made, "port": value})
@@ -215,7 +215,7 @@ def test_watching_custom_resources(api: Client, definition: Object, widgets: str
 def test_a_cluster_scoped_kind(api: Client, ns: str) -> None:
     body = crd(f"k{ns[2:]}.example.org", "Zone", scope="Cluster")
     api.post(CRDS, body).must(201)
-    await_served(api, custom(body))
+    await_answer(api, custom(body))
     zone = {"apiVersion": f"k{ns[2:]}.example.org/v1", "kind": "Zone", "metadata": {"name": "z"}, "any": {"thing": 1}}
     made = api.post(custom(body), zone).must(201).body
     assert made["any"] == {"thing": 1}
@@ -226,7 +226,7 @@ def test_a_cluster_scoped_kind(api: Client, ns: str) -> None:
 def test_a_deleted_definition_takes_its_objects_along(api: Client, definition: Object, widgets: str) -> None:
     api.post(widgets, widget(definition)).must(201)
     api.delete(f"{CRDS}/{definition['metadata']['name']}").must(200)
-    await_served(api, widgets, status=404)
+    await_answer(api, widgets, 404)
 
 
 def test_a_definition_is_validated(api: Client, ns: str) -> None:

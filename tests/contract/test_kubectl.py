@@ -12,7 +12,7 @@ from .shapes import (
     CRDS,
     NODES,
     apps,
-    await_served,
+    await_answer,
     config_map,
     core,
     crd,
@@ -250,9 +250,10 @@ def test_making_things_by_command(kubectl: Kubectl, api: Client, ns: str) -> Non
     assert api.get(core(ns, "pods") + "/tool").must(200).body["spec"]["restartPolicy"] == "Never"
 
 
-def test_namespaces(kubectl: Kubectl, ns: str) -> None:
+def test_namespaces(kubectl: Kubectl, api: Client, ns: str) -> None:
     assert kubectl("create", "namespace", f"{ns}-x").out == f"namespace/{ns}-x created\n"
     assert [f"{ns}-x", "Active"] in [row[:2] for row in kubectl("get", "ns").rows]
+    api.post(core(f"{ns}-x", "configmaps"), config_map("held", finalizers=["example.org/hold"])).must(201)
     kubectl("delete", "namespace", f"{ns}-x", "--wait=false")
     assert kubectl("get", "ns", f"{ns}-x").rows[1][1] == "Terminating"
 
@@ -294,7 +295,7 @@ def test_custom_resources(kubectl: Kubectl, api: Client, ns: str) -> None:
     assert kubectl("apply", "-f", "-", stdin=[definition]).out.endswith(" created\n")
     name = definition["metadata"]["name"]
     kubectl("wait", f"crd/{name}", "--for=condition=Established", "--timeout=20s")
-    await_served(api, custom(definition, ns))
+    await_answer(api, custom(definition, ns))
     gadget = {
         "apiVersion": f"{definition['spec']['group']}/v1",
         "kind": "Gadget",
