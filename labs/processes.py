@@ -36,7 +36,10 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A started command: ``pid`` and ``started`` (clock ticks since boot) together name one process for ever."""
+    """A started command: ``pid`` and ``started`` (clock ticks since boot) together name one process for ever.
+
+    ``started`` is 0 for one that ended before it could be looked at.
+    """
 
     command: Command
     pid: int
@@ -46,7 +49,7 @@ class Running:
     @property
     def alive(self) -> bool:
         """Whether this very process still runs."""
-        return start_time(self.pid) == self.started
+        return self.started != 0 and start_time(self.pid) == self.started
 
 
 class Table:
@@ -222,19 +225,20 @@ def belonging(state: State) -> list[tuple[int, int]]:
     return found
 
 
-def owners_inside(lab: str) -> set[str]:
-    """State directories of the labs whose processes run in the namespaces with this id: more than one is a clash."""
-    inside = {netns.identity(name) for name in netns.with_prefix(f"ncp{lab}-")} - {None}
+def strangers(state: State) -> set[str]:
+    """Directories of other labs whose processes run in namespaces with this lab's id: four digits may be the same."""
+    inside = {netns.identity(name) for name in netns.with_prefix(f"ncp{state.lab}-")} - {None}
     if not inside:
         return set()
     prefix = os.fsencode(f"{OWNER}=")
-    return {
+    owners = {
         os.fsdecode(variable.removeprefix(prefix))
         for entry in Path("/proc").iterdir()
         if entry.name.isdigit() and _namespace(entry) in inside
         for variable in _environment(entry)
         if variable.startswith(prefix)
     }
+    return owners - {str(state.root)}
 
 
 def _ancestors() -> set[int]:

@@ -13,10 +13,10 @@ from typing import Any
 from labs import configuration, parts, ready, requirements, switches, teardown
 from labs import state as states
 from labs.errors import LabError, UsageError
-from labs.processes import Running, Table, owners_inside
+from labs.processes import Running, Table, strangers
 from labs.progress import Progress
 from labs.state import State
-from labs.wish import EMBEDDED, REAL, Wish, topology_for
+from labs.wish import REAL, Wish, kube_for, topology_for
 from topologies import build, document
 from topologies.spec import Topology
 
@@ -33,20 +33,19 @@ def up(state: State, wish: Wish, progress: Progress | None = None) -> bool:
     """
     progress = progress or Progress()
     requirements.check()
-    topology = topology_for(state, wish)
+    topology, kube = topology_for(state, wish), kube_for(state, wish)
     states.check_paths(state, [node.name for node in topology.nodes])
+    _check_alone(state)
     known = states.prepare(state)
     with states.locked(state), ExitStack() as undo:
         if _runs(state):
             _check_healthy(state, topology)
             return False
         undo.callback(_undo, state, known)
-        _check_alone(state)
         teardown.clear(state, Progress())
         if wish.keep:
             undo.pop_all()
-        start = _Start(state, topology, wish, progress)
-        start.run()
+        _Start(state, topology, kube, wish, progress).run()
         undo.pop_all()
     return True
 
@@ -73,8 +72,7 @@ def _check_healthy(state: State, topology: Topology) -> None:
 
 
 def _check_alone(state: State) -> None:
-    others = owners_inside(state.lab) - {str(state.root)}
-    if others:
+    if others := strangers(state):
         raise UsageError(
             f"--state {state.root}: its id {state.lab} is also that of the lab in {min(others)}; use another"
         )
@@ -86,15 +84,13 @@ class _Start:
 
     state: State
     topology: Topology
+    kube: str
     wish: Wish
     progress: Progress
 
     def __post_init__(self) -> None:
-        record = states.read_record(self.state)
-        self.kube = self.wish.kube or record.get("kube", EMBEDDED)
-        if record.get("kube", self.kube) != self.kube:
-            raise LabError(f"this lab's objects are in its {record['kube']} API: take it down first (ncp lab down)")
-        self.port = parts.ports(parts.listeners(self.topology), record.get("ports", {}))
+        before = states.read_record(self.state).get("ports", {})
+        self.port = parts.ports(parts.listeners(self.topology), before)
         self.table = Table(self.state)
         self.waiter = ready.Waiter(self.state)
         self.pool = ThreadPoolExecutor(2 * len(self.topology.nodes) + 4, thread_name_prefix="lab-up")

@@ -27,7 +27,8 @@ def down(state: State, progress: Progress | None = None) -> bool:
     progress = progress or Progress()
     with states.locked(state):
         there = state.exists()
-        found = clear(state, progress)
+        # While another lab has this one's id, this one cannot have come up: see runtime.up.
+        found = False if processes.strangers(state) else clear(state, progress)
         with progress.step("removed files"):
             states.remove(state)
     return there or found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labs.errors import LabError, UsageError
-from labs.state import State
+from labs.state import State, read_record
 from topologies import catalog, document
 from topologies.spec import Topology, TopologyError
 
@@ -41,6 +41,19 @@ def topology_for(state: State, wish: Wish) -> Topology:
         asked = f"asked for is {wished.name} with {len(wished.nodes)}"
         raise LabError(f"{made}, {asked}: take it down first (ncp lab down --state {state.root})")
     return wished or before or catalog.named(catalog.DEFAULT)
+
+
+def kube_for(state: State, wish: Wish) -> str:
+    """The kind of API wished for; else the one the lab was made with; else the embedded one.
+
+    Raises:
+        LabError: the lab was made with the other one, which has its objects.
+    """
+    before = read_record(state).get("kube")
+    if before and wish.kube and before != wish.kube:
+        down = f"take it down first (ncp lab down --state {state.root})"
+        raise LabError(f"the lab in {state.root} has its objects in its {before} API, asked for is {wish.kube}: {down}")
+    return wish.kube or before or EMBEDDED
 
 
 def _wished(wish: Wish) -> Topology | None:

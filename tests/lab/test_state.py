@@ -147,6 +147,11 @@ def test_a_recycled_pid_is_never_signalled(place):
         bystander.wait()
 
 
+def test_a_process_that_ended_at_once_counts_as_dead(place, monkeypatch):
+    monkeypatch.setattr(processes, "start_time", lambda pid: 0)
+    assert not Table(place).start(Command("brief", ("true",))).alive
+
+
 def test_a_program_that_is_not_there_is_an_error(place):
     with pytest.raises(LabError, match=r"cannot start ghost: /no/such/program"):
         Table(place).start(Command("ghost", ("/no/such/program",)))
