@@ -18,7 +18,6 @@ from sdn.model import Intent, Origin, Problem
 from sdn.openflow.pack import Encoded, encode
 from sdn.pipeline.flow import Flow
 
-
 Rule: TypeAlias = tuple[int, int, bytes]
 """What names a rule to a switch: table, priority, canonical match bytes."""
 

@@ -52,7 +52,7 @@ def run_in(netns: str, work: Callable[[], Any]) -> Any:
 
     def body() -> None:
         try:
-            setns(netns)
+            setns(netns, flags=0)  # without flags it would make what is not there
             outcome.append((True, work()))
         except BaseException as error:  # carried to the caller's thread, raised there
             outcome.append((False, error))

@@ -61,19 +61,13 @@ def drop(reason: str) -> Origin:
     return fabric("drop", reason)
 
 
-def check_larger(intent: Intent, node: TransportNode) -> CheckPacketLarger:
-    """The action that notes whether a frame fits the tunnel."""
-    largest = pod_mtu(intent.mtu, node.tep.family) + ETHERNET_HEADER
-    return CheckPacketLarger(largest, TOO_BIG_BIT.register, TOO_BIG_BIT.low)
-
-
 def compile_fabric(intent: Intent, node: TransportNode) -> tuple[Flow, ...]:
     """Every flow that depends on nothing but the fabric's settings."""
     return (
         *_misses(),
-        *_entries(intent, node),
+        *_entries(intent),
         *_guards(),
-        *_too_big(),
+        *_mtu(pod_mtu(intent.mtu, node.tep.family)),
         *_requests(),
         *_routers(),
         *_tier0(intent),
@@ -92,7 +86,7 @@ def _misses() -> list[Flow]:
     return found
 
 
-def _entries(intent: Intent, node: TransportNode) -> list[Flow]:
+def _entries(intent: Intent) -> list[Flow]:
     transit = SEGMENT.set(intent.tier0.transit_vni)
     return [
         flow(
@@ -110,7 +104,7 @@ def _entries(intent: Intent, node: TransportNode) -> list[Flow]:
             "classify",
             200,
             (("in_port", NODE_PORT, None),),
-            (SOURCE.set(FROM_NODE), transit, check_larger(intent, node), goto("mtu")),
+            (SOURCE.set(FROM_NODE), transit, goto("mtu")),
             fabric("node port", "received"),
         ),
     ]
@@ -132,12 +126,14 @@ def _guards() -> list[Flow]:
     ]
 
 
-def _too_big() -> list[Flow]:
-    too_big = TOO_BIG_BIT.match(1)
-    return [
-        flow("mtu", 100, (too_big, eth), (Controller(TOO_BIG),), fabric("answer", "packet too big"))
-        for eth in (ETH_IPV4, ETH_IPV6)
-    ]
+def _mtu(largest: int) -> list[Flow]:
+    measure = CheckPacketLarger(largest + ETHERNET_HEADER, TOO_BIG_BIT.register, TOO_BIG_BIT.low)
+    found = []
+    for eth in (ETH_IPV4, ETH_IPV6):
+        found.append(flow("mtu", 100, (eth,), (measure, goto("too_big")), fabric("stage", "too_big")))
+        answer = (TOO_BIG_BIT.match(1), eth)
+        found.append(flow("too_big", 100, answer, (Controller(TOO_BIG),), fabric("answer", "packet too big")))
+    return found
 
 
 def _requests() -> list[Flow]:

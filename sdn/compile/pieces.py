@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from sdn.compile.fabric import check_larger, compile_fabric
+from sdn.compile.fabric import compile_fabric
 from sdn.compile.nodes import compile_node
 from sdn.compile.ports import compile_local, compile_remote
 from sdn.compile.segments import compile_switch
@@ -111,7 +111,7 @@ def _compile_port(
         ofport = attachments.get(port.name)
         if ofport is None:
             return (), ()  # not attached yet
-        return compile_local(port, switch, ofport, check_larger(intent, intent.nodes[node])), ()
+        return compile_local(port, switch, ofport), ()
     other = intent.nodes.get(port.node)
     if other is None:
         text = f"port {port.name} is on node {port.node}, which has no tunnel endpoint; waiting for the node's address"

@@ -13,16 +13,14 @@ from sdn.compile.terms import (
     link_local,
 )
 from sdn.model import LogicalPort, LogicalSwitch
-from sdn.pipeline.flow import Action, CheckPacketLarger, Flow, SetField
+from sdn.pipeline.flow import Action, Flow, SetField
 from sdn.pipeline.tables import FROM_POD, GENEVE_PORT, OUTPUT, ROUTER, SEGMENT, SOURCE
 
 
-def compile_local(
-    port: LogicalPort, switch: LogicalSwitch, ofport: int, check_larger: CheckPacketLarger
-) -> tuple[Flow, ...]:
+def compile_local(port: LogicalPort, switch: LogicalSwitch, ofport: int) -> tuple[Flow, ...]:
     """Flows of a port on this node's own switch: reachable, and guarded."""
     forward = (OUTPUT.set(ofport), goto("deliver"))
-    return (*_reachable(port, forward), *_classified(port, switch, ofport, check_larger), *_guarded(port, ofport))
+    return (*_reachable(port, forward), *_classified(port, switch, ofport), *_guarded(port, ofport))
 
 
 def compile_remote(port: LogicalPort, tep: Address) -> tuple[Flow, ...]:
@@ -50,14 +48,11 @@ def _link_local(port: LogicalPort) -> tuple[Address, ...]:
     return (link_local(port.mac),) if any(address.family == 6 for address in port.addresses) else ()
 
 
-def _classified(
-    port: LogicalPort, switch: LogicalSwitch, ofport: int, check_larger: CheckPacketLarger
-) -> tuple[Flow, ...]:
+def _classified(port: LogicalPort, switch: LogicalSwitch, ofport: int) -> tuple[Flow, ...]:
     actions = (
         SOURCE.set(FROM_POD),
         SEGMENT.set(port.vni),
         ROUTER.set(switch.router),
-        check_larger,
         goto("spoof_guard"),
     )
     match = (("in_port", ofport, None), ("eth_src", port.mac, None))

@@ -71,9 +71,9 @@ PIPELINE: Final = Pipeline(
         Table(
             "classify",
             "Say where a packet comes from: a pod's port with its own MAC address, the node itself, or the tunnel; "
-            "and put it on its segment. Notes whether it is too big for the tunnel.",
+            "and put it on its segment.",
             matches=frozenset({"in_port", "eth_src"}),
-            writes=frozenset({"source", "too_big", "segment", "router"}),
+            writes=frozenset({"source", "segment", "router"}),
             goes_to=("spoof_guard", "mtu", "l2_forward"),
             miss=Miss(reason="spoof-mac"),
             observes="received",
@@ -107,6 +107,17 @@ PIPELINE: Final = Pipeline(
         ),
         Table(
             "mtu",
+            "Measure IP packets against the tunnel. The switch follows a packet both ways from here (it fits; it does not), "
+            "and credits both to the flows they meet: so the next table parts them at once, and only its flow for what is "
+            "too big counts packets that fitted.",
+            matches=frozenset({"eth_type"}),
+            writes=frozenset({"too_big"}),
+            goes_to=("too_big",),
+            miss=Miss(table="requests"),
+            observes="MTU check",
+        ),
+        Table(
+            "too_big",
             "Answer what is too big for the tunnel: ICMP fragmentation needed, or packet too big.",
             matches=frozenset({"too_big", "eth_type"}),
             goes_to=("requests",),

@@ -1,0 +1,15 @@
+"""What several areas share: one three-node lab, started when the first test asks for it, gone at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.lab import Lab
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with Lab(tmp_path_factory.mktemp("lab") / "state") as found:
+        yield found

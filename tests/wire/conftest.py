@@ -1,0 +1,103 @@
+"""Five pods in two namespaces on three nodes, and packets to and from them."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from scapy.layers.l2 import Ether
+
+from ncp.cli import nodeapi
+from ncp.probe import run
+from ncp.probe.model import Endpoint
+from ncp.probe.wire import Station, packet_socket
+from tests.support.lab import Lab
+
+PODS = {"red/a": "node1", "red/b": "node1", "red/c": "node2", "blue/d": "node3", "blue/e": "node1"}
+PORTS = [
+    {"containerPort": 8080},
+    {"containerPort": 5353, "protocol": "UDP"},
+    {"containerPort": 9091, "protocol": "SCTP"},
+]
+
+
+def namespace(name):
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def pod(name, node="", ports=PORTS):
+    space, short = name.split("/")
+    spec = {"containers": [{"name": "main", "image": "lab/responder", "ports": ports}], "nodeName": node}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": short, "namespace": space}, "spec": spec}
+
+
+class Wire:
+    """The five pods, by name."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.site = run.site(None, lab.state.root)
+
+    def end(self, name: str) -> Endpoint:
+        return self.site.endpoints[name]
+
+    def status(self, node: str):
+        return nodeapi.statuses(self.lab.state.root)[node]
+
+    def flows(self, node: str):
+        return nodeapi.get(self.lab.state.root / "nodes" / node / "node.sock", "/v1/flows")["flows"]
+
+    def dropped(self, node: str) -> dict[str, int]:
+        """Packets dropped on a node, by reason."""
+        found: dict[str, int] = {}
+        for flow in self.flows(node):
+            if flow["origin"]["kind"] == "Fabric" and flow["origin"]["name"] == "drop":
+                reason = flow["origin"]["detail"]
+                found[reason] = found.get(reason, 0) + flow["packets"]
+        return found
+
+    def exchange(self, name: str, frame: bytes, wanted: Callable[[Ether], bool], seconds: float = 2.0) -> list[Ether]:
+        """Send a frame from a pod; the frames that came back up to the first that is wanted (none: silence)."""
+        with Station(self.end(name)) as station:
+            station.send(frame)
+            return receive(station.receiving, wanted, seconds)
+
+
+def receive(sock, wanted, seconds):
+    found = []
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        if not select.select([sock], [], [], left)[0]:
+            break
+        raw, address = sock.recvfrom(65535)
+        if address[2] == 4:  # PACKET_OUTGOING
+            continue
+        found.append(Ether(raw))
+        if wanted(found[-1]):
+            return found
+    return []
+
+
+@pytest.fixture(scope="session")
+def wire(lab: Lab) -> Iterator[Wire]:
+    lab.apply(namespace("red"), namespace("blue"), *(pod(name, node) for name, node in PODS.items()))
+    for space in ("red", "blue"):
+        lab.kubectl("wait", "pods", "-n", space, "--all", "--for=condition=Ready", "--timeout=60s")
+    yield Wire(lab)
+    lab.kubectl("delete", "namespace", "red", "blue", "--wait=false")
+
+
+@pytest.fixture
+def capture():
+    """``capture(netns, interface)``: a packet socket, closed at the end of the test."""
+    opened = []
+
+    def start(netns, interface):
+        opened.append(packet_socket(netns, interface))
+        return opened[-1]
+
+    yield start
+    for sock in opened:
+        sock.close()
