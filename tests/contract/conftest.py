@@ -41,7 +41,7 @@ def embedded_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def real_server() -> Iterator[Server]:
+def real_api() -> Iterator[RealApi]:
     try:
         api = RealApi()
     except BinariesMissingError as missing:
@@ -52,7 +52,13 @@ def real_server() -> Iterator[Server]:
             _untested.append(str(missing))
         pytest.skip(str(missing))
     with api:
-        yield Server("real", api.version, Client(api.kubeconfig), api.kubeconfig, api.check, api.etcd)
+        yield api
+
+
+@pytest.fixture(scope="session")
+def real_server(real_api: RealApi) -> Server:
+    api = real_api
+    return Server("real", api.version, Client(api.kubeconfig), api.kubeconfig, api.check, api.etcd)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import uuid
 from pathlib import Path
 
 import pytest
@@ -85,12 +87,30 @@ def test_secrets_are_private_and_stay_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.kube
-def test_a_crash_loses_nothing_and_the_end_leaves_nothing() -> None:
-    with RealApi() as server:
-        api = Client(server.kubeconfig)
-        made = api.post(core("default", "configmaps"), config_map("kept")).must(201)
-        server.restart()
-        assert api.get(core("default", "configmaps") + "/kept").must(200).body == made.body
-        state, pids = server.state, [child.pid for child, _ in server._running]
-    assert not state.exists()
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+def test_a_crash_loses_nothing(real_api: RealApi) -> None:
+    name = f"kept-{uuid.uuid4().hex[:8]}"
+    made = Client(real_api.kubeconfig).post(core("default", "configmaps"), config_map(name)).must(201)
+    real_api.restart()
+    kept = Client(real_api.kubeconfig).get(core("default", "configmaps") + f"/{name}")
+    assert kept.must(200).body == made.body
+
+
+@pytest.mark.kube
+def test_a_server_that_does_not_start_says_why_and_leaves_nothing(tmp_path: Path, real_api: RealApi) -> None:
+    broken = tmp_path / "kube-apiserver"
+    broken.write_text("#!/bin/sh\necho panic: no luck today\nexit 3\n")
+    broken.chmod(0o755)
+    server = RealApi(real_api.binaries._replace(kube_apiserver=broken))
+    with pytest.raises(RuntimeError, match="panic: no luck today"):
+        server.__enter__()
+    assert not server.state.exists()
+    assert str(server.state) not in "".join(command_lines())
+
+
+def command_lines() -> list[str]:
+    """Return the command line of every process, as far as they still have one."""
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # gone in the meantime
+            lines.append(file.read_text())
+    return lines
