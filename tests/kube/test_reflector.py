@@ -181,6 +181,18 @@ def test_a_server_that_lost_its_memory_is_listed_anew(api, diary, reflect):
     assert names(reflector) == {"fresh"}
 
 
+def test_a_server_that_refuses_to_resume_is_listed_anew(api, diary, reflect):
+    api.put("a")
+    reflector = reflect()
+    refusal = {"kind": "Status", "code": 504, "reason": "Timeout", "message": "Too large resource version"}
+    api.watch_answers = [(504, refusal)]
+    api.cut()
+    eventually(lambda: reflector.relists == 2 and api.watching)
+    api.put("b")
+    diary.wait(("b", None, ""))
+    assert diary.changes == [("a", None, ""), ("b", None, "")], "an object that did not change is not told again"
+
+
 def test_a_failing_handler_is_counted_and_loses_nothing(api, diary, reflect, caplog):
     diary.fail_on = {"bad"}
     api.put("bad")

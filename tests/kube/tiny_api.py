@@ -25,6 +25,7 @@ class TinyApi:
         self.gone_as_event = False
         self.requests: list[str] = []
         self.answers: list[tuple[int, dict]] = []  # canned answers to the next requests that are no watch
+        self.watch_answers: list[tuple[int, dict]] = []  # the same for watches
         self.bodies: list[tuple[str, str, dict | list | None]] = []  # method, content type, body
         self.lock = threading.RLock()
         self._watchers: list[_Handler] = []
@@ -111,7 +112,9 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         self.api.requests.append(self.path)
-        if "watch" in query:
+        if "watch" in query and self.api.watch_answers:
+            self._answer(*self.api.watch_answers.pop(0))
+        elif "watch" in query:
             self._watch(int(query["resourceVersion"]))
         elif self.api.answers:
             self._answer(*self.api.answers.pop(0))
