@@ -60,7 +60,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one")
     parser.add_argument("--kubeconfig", type=Path, help="file to write a kubeconfig to")
-    parser.add_argument("--history", type=int, default=20000, help="events kept for watches that resume")
+    parser.add_argument("--history", type=int, default=10000, help="events kept for watches that resume")
     parser.add_argument("--pod-logs", type=Path, help="directory of the pods' logs")
     return parser.parse_args(argv)
 

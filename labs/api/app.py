@@ -17,6 +17,7 @@ from starlette.routing import Mount, Route
 
 from labs.api import crds, discovery, openapi
 from labs.api.calls import parsed
+from labs.api.definitions import DefinitionKeeper
 from labs.api.errors import ApiError
 from labs.api.gc import GarbageCollector
 from labs.api.namespaces import NamespaceKeeper, first_objects
@@ -53,7 +54,7 @@ class Api:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         first_objects(self.objects)
-        keepers = [GarbageCollector(self.objects), NamespaceKeeper(self.objects)]
+        keepers = [keeper(self.objects) for keeper in (GarbageCollector, NamespaceKeeper, DefinitionKeeper)]
         tasks = [asyncio.create_task(_kept_running(keeper.run)) for keeper in keepers]
         try:
             yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 import orjson
 import yaml
@@ -54,7 +54,7 @@ class Call(NamedTuple):
 
     def flag(self, name: str) -> bool:
         """Whether a boolean parameter is set."""
-        return self.query.get(name, "").lower() in ("true", "1", "") if name in self.query else False
+        return self.query.get(name, "false").lower() in ("true", "1", "")
 
     def number(self, name: str) -> int | None:
         """A whole-number parameter, or None. 400 if it is no number."""
@@ -135,7 +135,7 @@ def query_of(raw: bytes) -> dict[str, str]:
 
 def target_of(path: str, catalog: Catalog) -> Target:
     """What a path points at. 404 for anything not served."""
-    parts = [unquote(part) for part in path.strip("/").split("/")]
+    parts = path.strip("/").split("/")
     if parts[0] == "api" and len(parts) >= 3:
         group, version, rest = "", parts[1], parts[2:]
     elif parts[0] == "apis" and len(parts) >= 4:

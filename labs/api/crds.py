@@ -13,6 +13,8 @@ from labs.api.resources import BUILT_IN, Catalog, Custom, Resource
 from labs.api.types import Type, from_schema
 
 Obj = dict[str, Any]
+CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
+"""The finalizer that keeps a definition until its objects are gone."""
 _CLASH = "the following names are taken by another resource: "
 
 
@@ -82,6 +84,9 @@ def complete_definition(obj: Obj, before: Obj | None, catalog: Catalog) -> None:
     found = list(_definition_faults(obj, before))
     if found:
         raise invalid("CustomResourceDefinition", "apiextensions.k8s.io", obj["metadata"].get("name", ""), found)
+    if before is None:
+        meta = obj["metadata"]
+        meta["finalizers"] = list(dict.fromkeys([*meta.get("finalizers", ()), CLEANUP]))
     spec, status = obj["spec"], obj.setdefault("status", {})
     taken = _taken(obj, catalog)
     old = {c["type"]: c for c in status.get("conditions", ())}

@@ -51,7 +51,7 @@ class GarbageCollector:
             for owner in before:
                 if owner in self._alive:
                     self._touch(self._alive[owner])
-        elif (old is None and after) or before != after or b'"deletionTimestamp"' in entry.raw:
+        elif (old is None and after) or before != after or entry.going:
             self._touch(entry.key)
 
     def _relink(self, key: Key, before: tuple[str, ...], after: tuple[str, ...]) -> None:
@@ -101,7 +101,7 @@ class GarbageCollector:
             if dependent is None:
                 continue
             blocking += self._blocks(dependent, entry.uid)
-            if b'"deletionTimestamp"' not in dependent.raw and not self._other_owner(dependent, entry.uid):
+            if not dependent.going and not self._other_owner(dependent, entry.uid):
                 self._delete(dependent, "Foreground" if dependent.uid in self._dependents else "")
         if self._store.get(entry.key) is not None and not any(
             self._blocks(found, entry.uid)
@@ -123,7 +123,7 @@ class GarbageCollector:
             return
         if len(absent) < len(set(entry.owners)):
             self._without_owners(entry, absent)
-        elif b'"deletionTimestamp"' not in entry.raw:
+        elif not entry.going:
             self._delete(entry, "")
 
     def _delete(self, entry: Entry, propagation: str) -> None:

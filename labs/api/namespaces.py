@@ -92,6 +92,9 @@ class NamespaceKeeper:
             if not resource.namespaced:
                 continue
             for place, entry in enumerate(list(self._objects.store.entries(resource.store, name))):
+                if entry.going:
+                    left += 1
+                    continue
                 try:
                     _, is_gone = self._objects.delete(
                         resource, name, entry.key.name, Deletion(propagation="Background")

@@ -306,7 +306,7 @@ class Objects:
             stored["apiVersion"] = f"{resource.group}/{resource.custom.storage_version}"
         meta = stored["metadata"]
         if write.dry_run:
-            return Entry(key, 0, meta["uid"], encode(stored), {}, {}, ())
+            return Entry(key, 0, meta["uid"], encode(stored), {}, {}, (), False)
         if meta.get("deletionTimestamp") and _finished(stored):
             self.store.put(key, stored)
             return self.store.remove(key)

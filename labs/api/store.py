@@ -45,6 +45,8 @@ class Entry(NamedTuple):
     labels: dict[str, str]
     fields: dict[str, str]
     owners: tuple[str, ...]
+    going: bool
+    """Whether its deletion has begun."""
 
     def load(self) -> dict[str, Any]:
         """A fresh copy of the object, the caller's to change."""
@@ -101,7 +103,7 @@ class Shelf:
 class Store:
     """All objects. Used from one thread (the event loop's); only checkpoints run elsewhere."""
 
-    def __init__(self, path: Path, *, history: int = 20000) -> None:
+    def __init__(self, path: Path, *, history: int = 10000) -> None:
         self._path, self._history = path, history
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.executescript(
@@ -243,4 +245,13 @@ def stamped(entry: Entry, rv: int) -> Entry:
 def _entry(key: Key, rv: int, obj: dict[str, Any], raw: bytes) -> Entry:
     meta = obj["metadata"]
     owners = tuple(ref["uid"] for ref in meta.get("ownerReferences", ()) if ref.get("uid"))
-    return Entry(key, rv, meta.get("uid", ""), raw, meta.get("labels") or {}, selectable(key, obj), owners)
+    return Entry(
+        key,
+        rv,
+        meta.get("uid", ""),
+        raw,
+        meta.get("labels") or {},
+        selectable(key, obj),
+        owners,
+        "deletionTimestamp" in meta,
+    )

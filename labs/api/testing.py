@@ -22,7 +22,7 @@ class EmbeddedApi:
     """
 
     def __init__(
-        self, data: Path | None = None, *, port: int = 0, history: int = 20000, pod_logs: Path | None = None
+        self, data: Path | None = None, *, port: int = 0, history: int = 10000, pod_logs: Path | None = None
     ) -> None:
         self._own = Path(tempfile.mkdtemp(prefix="ncp-api-"))
         self.data = data or self._own / "data"

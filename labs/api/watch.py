@@ -16,6 +16,8 @@ from labs.api.store import Change, Entry, Store, stamped
 
 BOOKMARK_SECONDS = 15.0
 DEFAULT_SECONDS = 2400
+MOST_WAITING = 50_000
+"""Events a slow client may have waiting before its watch is ended; it comes back and catches up."""
 INITIAL_END = "k8s.io/initial-events-end"
 Render = Callable[[Entry], bytes]
 
@@ -64,6 +66,8 @@ class Watch:
 
     def _heard(self, change: Change) -> None:
         self._waiting.append(change)
+        if len(self._waiting) > MOST_WAITING:
+            self._ended = True
         self._wake.set()
 
     async def lines(self) -> AsyncIterator[bytes]:
