@@ -170,7 +170,7 @@ class Nodes:
 
     def _write(self, spec: NodeSpec, status: Json) -> None:
         try:
-            self._kube.patch(NODES, spec.name, body={"status": status}, subresource="status")
+            self._kube.patch(NODES, spec.name, body={"status": status}, kind="strategic", subresource="status")
         except NotFound:
             _log.warning("node %s was deleted", spec.name)
 
