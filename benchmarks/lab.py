@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 
 class BenchLab:
@@ -33,10 +32,8 @@ class BenchLab:
 
     def pids(self) -> dict[str, int]:
         """Process ids by the name of the lab's part."""
-        listed: Any = json.loads((self.state / "processes.json").read_text())
-        rows = listed if isinstance(listed, list) else listed.get("processes", listed)
-        rows = rows.values() if isinstance(rows, dict) else rows
-        return {row["name"]: row["pid"] for row in rows}
+        listed = json.loads(self.ncp("lab", "status", "--output", "json"))
+        return {row["name"]: row["pid"] for row in listed["processes"]}
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -32,6 +33,7 @@ def command(
 ) -> None:
     """Realise the network on this node: program its switch, answer the CNI plugin."""
     os.environ.setdefault("OSKEN_HUB_TYPE", "native")
+    gc.set_threshold(100_000, 20, 50)  # a program is hundreds of thousands of values that live long
     from ncp.health import serve
     from ncp.kube.client import Kube
     from ncp.node.agent import NodeAgent, Place

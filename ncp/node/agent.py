@@ -23,6 +23,7 @@ from ncp.kube.reflector import Json, Key, Reflector
 from ncp.kube.resources import NAMESPACES, NODES, PODS, Resource
 from ncp.node import packetin, views
 from ncp.node.api import NodeApi
+from ncp.node.condition import NodeCondition
 from ncp.node.loop import Loop, Outcome
 from ncp.node.metrics import NodeMetrics
 from ncp.node.network import PodNetwork
@@ -41,6 +42,9 @@ from sdn.ovsdb.rows import node_rows
 from sdn.pipeline.tables import PIPELINE
 
 log = logging.getLogger(__name__)
+
+KEEP_SECONDS = 5.0
+"""Between looks at the node's own rows, routes and condition when nothing wakes the agent earlier."""
 
 KINDS: tuple[tuple[str, Resource], ...] = (("Node", NODES), ("Namespace", NAMESPACES), ("Pod", PODS))
 
@@ -99,9 +103,8 @@ class NodeAgent:
         self.api = NodeApi(place.api_socket, views.paths(self))
         self.reflectors = {kind: Reflector(kube, res, self._on_change(kind)) for kind, res in KINDS}
         self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._rows_ensured = False
-        self._node_ports: tuple[object, ...] | None = None
+        data_path = {name: check for name, check in self.checks().items() if name != "api"}
+        self._condition = NodeCondition(kube, place.node, data_path)
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -120,7 +123,9 @@ class NodeAgent:
         try:
             while not stop.is_set():
                 self._keep_node()
-                self._wake.wait(5.0)
+                if self.reflectors["Node"].synced.is_set():
+                    self._condition.keep()
+                self._wake.wait(KEEP_SECONDS)
                 self._wake.clear()
         finally:
             self.stop()
@@ -131,7 +136,6 @@ class NodeAgent:
 
     def stop(self) -> None:
         """End every thread."""
-        self._stopping.set()
         self.cni.stop()
         self.api.stop()
         for reflector in self.reflectors.values():

@@ -1,0 +1,106 @@
+"""A pod is added: from the API write to its first reply on the wire, in a running three-node lab."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import time
+
+from benchmarks.figures import Figure
+from benchmarks.lab import BenchLab, lab
+from ncp.kube.client import Kube
+from ncp.kube.errors import NotFound
+from ncp.kube.resources import NAMESPACES, PODS
+
+PODS_ADDED = 15
+CROWD = 200
+
+
+def run() -> list[Figure]:
+    """Medians in an empty lab and among 200 pods, and how long those take to come and to go."""
+    with lab() as bench:
+        kube = Kube.connect(str(bench.state / "kubeconfig"))
+        kube.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "bench"}})
+        alone = [_one(bench, kube, number) for number in range(PODS_ADDED)]
+        came, gone = _crowd(kube, lambda: alone.extend(_one(bench, kube, 100 + number) for number in range(PODS_ADDED)))
+    empty, crowded = alone[:PODS_ADDED], alone[PODS_ADDED:]
+    return [
+        Figure(
+            "pod written to the API -> first reply on the wire, median",
+            statistics.median(empty) * 1e3,
+            "ms",
+            "under 40",
+        ),
+        Figure(f"the same among {CROWD} pods, median", statistics.median(crowded) * 1e3, "ms", "flat"),
+        Figure("the slowest of them", max(alone) * 1e3, "ms"),
+        Figure(f"{CROWD} pods over 10 namespaces: written -> all ready", came, "s", "under 30"),
+        Figure("the same deleted -> no trace", gone, "s", "under 30"),
+    ]
+
+
+def _pod(name: str, namespace: str, node: str = "") -> dict:
+    container = {"name": "main", "image": "bench", "ports": [{"containerPort": 8080}]}
+    spec = {"containers": [container], **({"nodeName": node} if node else {})}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+def _one(bench: BenchLab, kube: Kube, number: int) -> float:
+    """Seconds until the gateway's neighbour answers: the node asks the pod, as a kubelet's probe would."""
+    name = f"one-{number}"
+    netns = _netns(bench, "node1")
+    started = time.perf_counter()
+    kube.create(PODS, _pod(name, "bench", "node1"), "bench")
+    address = ""
+    while not address:
+        noted = kube.get(PODS, name, "bench")["metadata"].get("annotations", {}).get("ncp/port")
+        address = json.loads(noted)["addresses"][0].split("/")[0] if noted else ""
+    command = ["ip", "netns", "exec", netns, "ping", "-n", "-q", "-c", "1", "-i", "0.002", "-w", "5", address]
+    answered = subprocess.run([*command[:6], "-c", "1", "-W", "0.01", *command[6:]], capture_output=True)
+    while answered.returncode:
+        answered = subprocess.run(
+            ["ip", "netns", "exec", netns, "ping", "-n", "-q", "-c", "1", "-W", "0.01", address], capture_output=True
+        )
+    taken = time.perf_counter() - started
+    kube.delete(PODS, name, "bench")
+    while _exists(kube, name, "bench"):
+        time.sleep(0.01)
+    return taken
+
+
+def _crowd(kube: Kube, meanwhile) -> tuple[float, float]:  # type: ignore[no-untyped-def]
+    spaces = [f"crowd-{number}" for number in range(10)]
+    started = time.perf_counter()
+    for space in spaces:
+        kube.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
+        for number in range(CROWD // 10):
+            kube.create(PODS, _pod(f"p{number}", space), space)
+    while not all(_ready(pod) for space in spaces for pod in kube.list(PODS, space)[0]):
+        time.sleep(0.1)
+    came = time.perf_counter() - started
+    meanwhile()
+    started = time.perf_counter()
+    for space in spaces:
+        kube.delete(NAMESPACES, space)
+    while any(ns["metadata"]["name"] in spaces for ns in kube.list(NAMESPACES)[0]):
+        time.sleep(0.1)
+    return came, time.perf_counter() - started
+
+
+def _ready(pod: dict) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def _exists(kube: Kube, name: str, namespace: str) -> bool:
+    try:
+        kube.get(PODS, name, namespace)
+    except NotFound:
+        return False
+    return True
+
+
+def _netns(bench: BenchLab, node: str) -> str:
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout.split()
+    lab_id = json.loads((bench.state / "external.json").read_text())["netns"].removesuffix("-ext")
+    return next(name for name in listed if name == f"{lab_id}-{node}")
