@@ -8,6 +8,7 @@ the session's receiving thread, so they only take note; whoever waits for an ans
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import threading
@@ -60,6 +61,10 @@ class OpenFlowSessions(ofp_handler.OFPHandler):  # type: ignore[misc]
     def start(self) -> None:
         """Nothing to start: switches are connected to one by one, and events are handled where they arrive."""
 
+    def _hello_failed(self, datapath: Any, error_desc: str) -> None:
+        super()._hello_failed(datapath, error_desc)
+        datapath.end(f"the switch refuses OpenFlow 1.5 (allow it in the bridge's protocols): {error_desc}")
+
     @set_ev_handler(ofp_event.EventOFPDescStatsReply, MAIN_DISPATCHER)  # type: ignore[untyped-decorator]
     def description_handler(self, event: Any) -> None:
         """Pass on who the switch says it is."""
@@ -100,11 +105,16 @@ def error_in_words(message: Any) -> str:
     """An OpenFlow error as a phrase with its official name, from os-ken's OFPErrorMsg."""
     if message.type == _EXPERIMENTER:
         return f"experimenter {message.experimenter:#x} error {message.exp_type}"
-    name: str = ofproto_v1_5.ofp_error_code_to_str(message.type, message.code)
-    kind: str = ofproto_v1_5.ofp_error_type_to_str(message.type)
+    return _in_words(message.type, message.code)
+
+
+@functools.cache
+def _in_words(error_type: int, code: int) -> str:
+    name: str = ofproto_v1_5.ofp_error_code_to_str(error_type, code)
+    kind: str = ofproto_v1_5.ofp_error_type_to_str(error_type)
     name, kind = name.partition("(")[0], kind.partition("(")[0]
     words = f"{kind.removeprefix('OFPET_')}: {name.partition('_')[2]}".lower().replace("_", " ")
-    return f"{words} ({name}, type {message.type} code {message.code})"
+    return f"{words} ({name}, type {error_type} code {code})"
 
 
 class SwitchSession(controller.Datapath):  # type: ignore[misc]

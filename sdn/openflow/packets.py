@@ -8,17 +8,25 @@ from sdn.openflow.fields import BY_HEADER
 from sdn.openflow.match import tlvs
 from sdn.openflow.values import PacketIn
 
+# Properties of NXT_PACKET_IN2.
+_PACKET, _FULL_LENGTH, _TABLE, _COOKIE, _METADATA, _USERDATA = 0, 1, 3, 4, 6, 7
+
 
 def read_packet_in(message: Any) -> PacketIn:
-    """A packet from os-ken's NXTPacketIn2, which leaves the pipeline's fields as bytes."""
-    data = bytes(message.data or b"")
+    """A packet from os-ken's NXTPacketIn2.
+
+    The properties are read here: os-ken takes padding for the upper half of the cookie, and a property's header
+    for part of the packet's length.
+    """
+    bodies = {one.type: bytes(one.data) for one in message.properties}
+    data = bodies.get(_PACKET, b"")
     return PacketIn(
-        table=message.table_id or 0,
-        cookie=message.cookie or 0,
-        userdata=bytes(message.userdata or b""),
+        table=bodies.get(_TABLE, b"\0")[0],
+        cookie=int.from_bytes(bodies.get(_COOKIE, b"")[-8:], "big"),
+        userdata=bodies.get(_USERDATA, b""),
         data=data,
-        total_len=message.total_len or len(data),
-        metadata=_fields(bytes(message.metadata or b"")),
+        total_len=int.from_bytes(bodies.get(_FULL_LENGTH, b"")[:4], "big") or len(data),
+        metadata=_fields(bodies.get(_METADATA, b"")),
     )
 
 

@@ -10,7 +10,7 @@ class PacketIn(NamedTuple):
     """A packet a flow handed to the controller.
 
     ``metadata`` holds the pipeline's fields that were not zero by name: ``in_port``, ``tunnel_id``, ``metadata``,
-    registers as ``reg0`` to ``reg15``. ``total_len`` is the packet's length before it was cut to the flow's max_len.
+    registers as ``reg0`` to ``reg15``. ``total_len`` is the packet's length, should the switch have sent less of it.
     """
 
     table: int
