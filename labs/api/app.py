@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from labs.api import crds, discovery, openapi
+from labs.api import crds, discovery, openapi, openapi_v2
 from labs.api.calls import parsed
 from labs.api.definitions import DefinitionKeeper
 from labs.api.errors import ApiError
@@ -129,8 +129,8 @@ def _group_list(catalog: Catalog, *, core: bool) -> Callable[[Request], Any]:
 def _openapi_v2(catalog: Catalog) -> Callable[[Request], Any]:
     async def endpoint(request: Request) -> Response:
         if "protobuf" in request.headers.get("accept", ""):
-            return Response(openapi.v2_protobuf(catalog), media_type=openapi.V2_PROTOBUF)
-        return _json(openapi.v2_document())
+            return Response(openapi_v2.as_protobuf(catalog), media_type=openapi_v2.PROTOBUF)
+        return _json(openapi_v2.as_json())
 
     return endpoint
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from labs.api.openapi import V2_PROTOBUF
+from labs.api.openapi_v2 import PROTOBUF
 from labs.api.protobuf import fields
 from labs.api.resources import BUILT_IN
 from tests.api.client import Client
@@ -54,7 +54,7 @@ def test_shapes_are_described(client: Client) -> None:
 
 def test_the_v2_document_is_protobuf_for_those_who_ask(client: Client) -> None:
     answer = client.ask("GET", "/openapi/v2", accept="application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
-    assert answer.headers["content-type"] == V2_PROTOBUF
+    assert answer.headers["content-type"] == PROTOBUF
     assert next(fields(answer.body)) == (1, b"2.0")
     assert client.ok("GET", "/openapi/v2")["swagger"] == "2.0"
 
