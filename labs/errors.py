@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from subprocess import TimeoutExpired
+
+from topologies.netns import NamespaceError
 
 TAIL_LINES = 15
 
@@ -29,3 +34,20 @@ def with_tail(message: str, log: Path) -> str:
         return f"{message} (its log {log} is empty)"
     said = "\n".join(f"  {line}" for line in lines)
     return f"last lines of {log}:\n{said}\n{message}"
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what the machine refuses into an error of the lab.
+
+    Raises:
+        LabError: instead of a NamespaceError or a tool's TimeoutExpired.
+    """
+    try:
+        yield
+    except NamespaceError as error:
+        raise LabError(
+            f"{error}; a lab needs root with all capabilities, and network namespaces in the kernel"
+        ) from error
+    except TimeoutExpired as error:
+        raise LabError(f"{' '.join(map(str, error.cmd[:3]))} did not end within {error.timeout:.0f} s") from error

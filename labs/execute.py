@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from labs.errors import LabError, UsageError
+from labs.requirements import check_root
 from labs.state import State
 from labs.switches import environment
 from labs.wish import topology_of
@@ -95,8 +96,7 @@ def become(place: Place, command: Sequence[str]) -> NoReturn:
     """
     if not command:
         raise UsageError("no command given: put it after --, such as `-- ping -c1 10.4.0.1`")
-    if os.geteuid() != 0:
-        raise UsageError("entering a network namespace takes root: run it with sudo")
+    check_root()
     if shutil.which(command[0]) is None:
         os.write(2, f"ncp lab exec: {command[0]}: command not found\n".encode())
         os._exit(NOT_FOUND)

@@ -70,7 +70,9 @@ def control_commands(state: State, topology: Topology, port: Mapping[str, int], 
     kubeconfig = ("--kubeconfig", str(state.kubeconfig))
     configured = ("--config", str(state.ini), *kubeconfig)
     collector = ("--standalone-gc",) if real else ()  # the embedded API collects what lost its owner by itself
-    manager = python("-m", "ncp", "manager", *configured, "--health-port", str(port[MANAGER]))
+    # The same name after a crash: it leads again at once, instead of after its own lease has run out.
+    own = ("--identity", MANAGER, "--health-port", str(port[MANAGER]))
+    manager = python("-m", "ncp", "manager", *configured, *own)
     return (
         Command(MANAGER, manager),
         *(_agent_command(state, node.name, configured, port[agent(node.name)]) for node in topology.nodes),
@@ -133,7 +135,7 @@ def real_api(state: State, port: int) -> Iterator[tuple[Command, Callable[[], bo
 
     try:
         binaries = realkube.find_binaries()
-    except realkube.BinariesMissing as error:
+    except realkube.BinariesMissingError as error:
         raise UsageError(f"--kube real: {error}") from error
     realkube.write_kubeconfig(state.root, port)
     for command in realkube.commands(state.root, binaries, port):

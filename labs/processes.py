@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from labs.errors import LabError
 from labs.state import State, read_json, write_json
@@ -97,7 +98,7 @@ class Table:
         write_json(self.state.processes, {name: asdict(entry) for name, entry in self._entries.items()})
 
 
-def _parse(entry: Mapping[str, object]) -> Running:
+def _parse(entry: Mapping[str, Any]) -> Running:
     command = dict(entry["command"])
     parsed = Command(command["name"], tuple(command["argv"]), command["env"], command["netns"])
     return Running(parsed, entry["pid"], entry["started"], entry["restarts"])

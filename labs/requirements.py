@@ -28,8 +28,7 @@ def check() -> None:
     Raises:
         UsageError: saying what is missing and how to get it.
     """
-    if os.geteuid() != 0:
-        raise UsageError("a lab makes network namespaces, which takes root: run it with sudo")
+    check_root()
     if not os.path.exists("/proc/self/ns/net"):
         raise UsageError("this kernel has no network namespaces (CONFIG_NET_NS), of which a lab consists")
     if not os.path.exists("/dev/net/tun"):
@@ -44,6 +43,16 @@ def check() -> None:
         raise UsageError(
             f"Open vSwitch {have} is too old, a lab needs {want} or newer: apt-get install openvswitch-switch"
         )
+
+
+def check_root() -> None:
+    """Refuse anybody but root.
+
+    Raises:
+        UsageError: not root.
+    """
+    if os.geteuid() != 0:
+        raise UsageError("a lab is made of network namespaces, which takes root: run it with sudo")
 
 
 def ovs_version() -> tuple[int, int]:

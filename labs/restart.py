@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from labs import parts, processes, ready, switches
+from labs import parts, processes, ready, requirements, switches
 from labs import state as states
-from labs.errors import LabError
+from labs.errors import LabError, explained
 from labs.processes import Table
 from labs.progress import Progress
 from labs.ready import Waiter
@@ -37,7 +37,8 @@ def restart(state: State, part: str, node: str = "", progress: Progress | None =
             topology.node(node)
         except TopologyError as error:
             raise LabError(str(error)) from error
-    with states.locked(state), (progress or Progress()).step(f"restarted {part} {node}".rstrip()):
+    requirements.check_root()
+    with states.locked(state), explained(), (progress or Progress()).step(f"restarted {part} {node}".rstrip()):
         table = Table(state)
         if part == "switch":
             _restart_switch(state, topology, table, node)

@@ -12,7 +12,7 @@ from typing import Any
 
 from labs import configuration, parts, ready, requirements, switches, teardown
 from labs import state as states
-from labs.errors import LabError, UsageError
+from labs.errors import LabError, UsageError, explained
 from labs.processes import Running, Table, strangers
 from labs.progress import Progress
 from labs.state import State
@@ -37,7 +37,7 @@ def up(state: State, wish: Wish, progress: Progress | None = None) -> bool:
     states.check_paths(state, [node.name for node in topology.nodes])
     _check_alone(state)
     known = states.prepare(state)
-    with states.locked(state), ExitStack() as undo:
+    with states.locked(state), explained(), ExitStack() as undo:
         if _runs(state):
             _check_healthy(state, topology)
             return False

@@ -66,7 +66,7 @@ class NodePaths:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A lab's directory. ``root`` is absolute; the lab's id is made from it, so each directory is a lab of its own."""
+    """A lab's directory. ``root`` is absolute and free of links; the lab's id is made from it, so each directory is a lab of its own."""
 
     root: Path
 
@@ -156,7 +156,7 @@ class State:
 def locate(directory: str | Path | None = None, environment: Mapping[str, str] = os.environ) -> State:
     """The state named by the caller, else by ``NCP_LAB_STATE``, else the default."""
     named = directory or environment.get(ENVIRONMENT) or DEFAULT
-    return State(Path(os.path.abspath(named)))
+    return State(Path(os.path.realpath(named)))
 
 
 def check_paths(state: State, nodes: list[str]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from labs import processes
+from labs import processes, requirements
 from labs import state as states
-from labs.errors import LabError
+from labs.errors import LabError, explained
 from labs.progress import Progress
 from labs.state import State
 from topologies import build, netns
@@ -24,8 +24,9 @@ def down(state: State, progress: Progress | None = None) -> bool:
     Raises:
         LabError: something could not be removed.
     """
+    requirements.check_root()
     progress = progress or Progress()
-    with states.locked(state):
+    with states.locked(state), explained():
         there = state.exists()
         # While another lab has this one's id, this one cannot have come up: see runtime.up.
         found = False if processes.strangers(state) else clear(state, progress)

@@ -152,7 +152,7 @@ def _check_names(topology: Topology) -> None:
     _check_name("topology", topology.name)
     for kind, names in (
         ("network", [network.name for network in topology.networks]),
-        ("node or router", [one.name for one in (*topology.nodes, *topology.routers)]),
+        ("node or router", [*(node.name for node in topology.nodes), *(one.name for one in topology.routers)]),
     ):
         seen: set[str] = set()
         for name in names:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from labs import execute, restart, runtime, teardown
 from labs.execute import Place
-from labs.state import State
+from labs.state import State, locate
 from labs.wish import Wish
 
 Found = TypeVar("Found")
@@ -29,7 +29,7 @@ class Lab:
     """A running lab. Use as ``with Lab(directory) as lab``."""
 
     def __init__(self, directory: Path, wish: Wish | None = None) -> None:
-        self.state = State(Path(os.path.abspath(directory)))
+        self.state = locate(directory)
         self._wish = wish or Wish()
         self._guardian: subprocess.Popen[bytes] | None = None
 
