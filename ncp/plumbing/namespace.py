@@ -18,6 +18,7 @@ from pyroute2 import IPRoute, netns
 
 T = TypeVar("T")
 RUN: Final = Path("/var/run/netns")
+CALLS_PER_SOCKET: Final = 100  # pyroute2 0.9 keeps the late acknowledgement of every "get" for the socket's lifetime
 _LOADING: Final = threading.Lock()
 
 
@@ -95,6 +96,10 @@ class Namespace:
     def _run(self, work: Callable[[IPRoute], T]) -> T:
         if not hasattr(self._local, "ipr"):
             self._enter()
+        elif self._local.calls >= CALLS_PER_SOCKET:
+            self._local.ipr.close()
+            self._open()
+        self._local.calls += 1
         return work(self._local.ipr)
 
     def _enter(self) -> None:
@@ -102,7 +107,11 @@ class Namespace:
             with _LOADING:  # the library loads libc on first use, without a lock
                 netns.setns(descriptor)
             self._local.home = os.dup(descriptor)
+        self._open()
+
+    def _open(self) -> None:
         self._local.ipr = IPRoute()
+        self._local.calls = 0
 
 
 def sysctl(path: str, value: str) -> None:

@@ -43,6 +43,10 @@ class Appctl:
         finally:
             connection.close()
 
+    def version(self) -> str:
+        """Version of the running ovs-vswitchd, as ``3.1.0``."""
+        return self.call("version").split()[-1]
+
     def trace(self, bridge: str, flow: str, *options: str) -> str:
         """``ofproto/trace``: what the flows of a bridge do with a packet, as text."""
         return self.call("ofproto/trace", bridge, flow, *options)

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.switch
 
 def test_commands_answer_as_the_tool_does(switch: PrivateOvs) -> None:
     assert Appctl(switch.rundir).call("version") == switch.appctl("version")
+    assert f"(Open vSwitch) {Appctl(switch.rundir).version()}" in switch.appctl("version")
 
 
 def test_a_trace_shows_what_the_flows_do(switch: PrivateOvs, ovsdb: Ovsdb, wanted: NodeRows) -> None:
