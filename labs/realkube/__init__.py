@@ -18,6 +18,7 @@ before   what is different, and what a client of ours does
 1.21     ``endPort`` of a NetworkPolicy port is dropped on the way in: the rule then covers one port only
 1.21     ``internalTrafficPolicy`` of a Service is dropped: always treated as ``Cluster``
 1.23     ``autoscaling/v2`` and the ``status`` subresource of NetworkPolicy are absent
+1.24     gRPC probes are dropped, which leaves a probe without an action: the pod is refused
 1.25     unknown fields are pruned silently; ``fieldValidation=Strict`` is ignored
 =======  ==================================================================================================
 """

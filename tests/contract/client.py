@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import os
 import queue
@@ -117,6 +118,12 @@ class Client:
             options |= {"cert_reqs": "CERT_REQUIRED"} | _authority(cluster)
         self._pool = urllib3.PoolManager(**options)
         self._headers = {"Authorization": f"Bearer {user['token']}"} if user.get("token") else {}
+
+    def as_bearer(self, token: str) -> Client:
+        """Return a client of the same server that shows this token."""
+        other = copy.copy(self)
+        other._headers = {"Authorization": f"Bearer {token}"}
+        return other
 
     def request(
         self, method: str, path: str, body: Any = None, *, content: str = JSON, accept: str = JSON, **query: Any

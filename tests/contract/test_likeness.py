@@ -43,6 +43,7 @@ OLDER = re.compile(
     r"""(
         DaemonSet\.metadata\.annotations\.deprecated\.daemonset\.template\.generation
       | Job\.spec\.selector\.matchLabels\.controller-uid
+      | .*\.(template|volumeClaimTemplates\[\d+\])\.metadata\.creationTimestamp  # null, until 1.34
     )""",
     re.VERBOSE,
 )

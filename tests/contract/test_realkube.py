@@ -114,3 +114,17 @@ def command_lines() -> list[str]:
         with contextlib.suppress(OSError):  # gone in the meantime
             lines.append(file.read_text())
     return lines
+
+
+@pytest.mark.kube
+def test_service_account_tokens_are_known_and_have_no_rights(real_api: RealApi) -> None:
+    """That is what makes a lab on a real server a test of the roles in deploy/."""
+    api = Client(real_api.kubeconfig)
+    name = f"robot-{uuid.uuid4().hex[:8]}"
+    api.post(core("default", "serviceaccounts"), {"metadata": {"name": name}}).must(201)
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
+    issued = api.post(core("default", "serviceaccounts") + f"/{name}/token", request).must(201).body
+    robot = api.as_bearer(issued["status"]["token"])
+    refused = robot.get(core("default", "pods")).must(403, "Forbidden").body
+    assert f'User "system:serviceaccount:default:{name}" cannot list resource "pods"' in refused["message"]
+    api.as_bearer("nonsense").get(core("default", "pods")).must(401, "Unauthorized")
