@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from labs.api.clock import now
 from labs.api.errors import ApiError, Cause
-from labs.api.fields import Fields, Path, at, element, from_v1, own_fields, shown, to_v1, without
+from labs.api.fields import Fields, Path, at, containers_of, element, from_v1, own_fields, shown, to_v1, without
 from labs.api.resources import Resource
 from labs.api.types import ANY, Type
 
@@ -77,17 +77,17 @@ def track(obj: Obj, before: Obj | None, resource: Resource, manager: str, subres
     """Records that this manager changed what differs between two states of an object."""
     owners = owners_of(obj)
     times, held = _times(obj), dict(owners)
-    new = own_fields(obj, resource.type)
+    shape, custom = resource.type, resource.custom is not None
+    new = own_fields(obj, shape)
+    parts = frozenset(p for p in containers_of(obj, shape, custom=custom) if p != ("f:metadata",))
     if before is None:
-        changed, removed = new, frozenset()
+        changed, removed = new | parts, frozenset()
     else:
-        old = own_fields(before, resource.type)
-        changed = frozenset(
-            path
-            for path in new
-            if at(obj, resource.type, path) != at(before, resource.type, path) and not _entry(path, old)
-        )
-        removed = old - new
+        old = own_fields(before, shape)
+        old_parts = frozenset(containers_of(before, shape, custom=custom))
+        differing = (p for p in new if at(obj, shape, p) != at(before, shape, p) and not _entry(p, old))
+        changed = frozenset(differing) | (parts - old_parts - old)
+        removed = (old | old_parts) - new - parts
     if before is not None and not changed and not removed:
         return
     for owner, owned in owners.items():
@@ -151,6 +151,14 @@ def _settle_conflicts(
         raise conflict_of(clashes)
     for owner, fought in clashes.items():
         owners[owner] = owners[owner] - frozenset(fought)
+
+
+def _contested(path: Path, live: Obj, result: Obj, shape: Type) -> bool:
+    """Whether the values differ; of a part with fields of its own only its presence counts."""
+    before, after = at(live, shape, path), at(result, shape, path)
+    return (
+        before != after and not path[-1].startswith("k:") and not (isinstance(before, dict) and isinstance(after, dict))
+    )
 
 
 def conflict_of(clashes: dict[Owner, list[Path]]) -> ApiError:

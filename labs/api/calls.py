@@ -13,6 +13,7 @@ from labs.api.errors import ApiError, bad_request, no_such_path
 from labs.api.objects import Deletion, Write
 from labs.api.resources import Catalog, Resource
 
+_MEDIA = ("", "application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
 _NAMESPACE_SUBRESOURCES = ("status", "finalize")
 
 
@@ -117,6 +118,11 @@ def parsed(body: bytes, content_type: str) -> Any:
             return protobuf.decode(body)
         except protobuf.Unreadable as error:
             raise ApiError(415, "UnsupportedMediaType", f"the body of the request cannot be read: {error}") from error
+    if content_type not in _MEDIA and "+" not in content_type:
+        message = "the body of the request was in an unknown format - accepted media types include: " + ", ".join(
+            _MEDIA[1:]
+        )
+        raise ApiError(415, "UnsupportedMediaType", message)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -11,6 +11,7 @@ from labs.api.errors import Cause, denied, invalid, required, wrong
 from labs.api.names import metadata_faults
 from labs.api.resources import BUILT_IN, Catalog, Custom, Resource
 from labs.api.types import Type, from_schema
+from labs.api.validation import finalizer_faults
 
 Obj = dict[str, Any]
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
@@ -65,7 +66,7 @@ def complete(resource: Resource, obj: Obj, before: Obj | None, subresource: str)
         for name, value in structural.defaulted(obj, schema).items():
             if name not in ("apiVersion", "kind", "metadata"):
                 obj[name] = value
-    found = list(metadata_faults(obj))
+    found = [*metadata_faults(obj), *finalizer_faults(obj, before)]
     if schema:
         found += structural.faults({k: v for k, v in obj.items() if k != "metadata"}, _body_schema(schema), "")
     if found:

@@ -7,10 +7,13 @@ import binascii
 from typing import Any
 
 from labs.api.errors import ApiError
-from labs.api.types import Type
+from labs.api.types import ANY, Type
 
 _GO = {"s": "string", "i": "int64", "b": "bool", "f": "float64", "B": "[]uint8", "t": "v1.Time"}
 _JSON = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
+
+_SHOWN_EMPTY = frozenset({"EndpointSlice.endpoints", "EndpointSlice.ports", "Role.rules", "ClusterRole.rules"})
+"""Lists that are kept when they are empty; all others are left out then, as Go leaves them out."""
 
 
 class Unread(Exception):
@@ -23,23 +26,20 @@ def decoded(value: Any, shape: Type, path: str, unknown: list[str]) -> Any:
     Raises :class:`Unread` where the value cannot have that type.
     """
     kind = shape.kind
-    if kind == "scalar":
-        return _scalar(value, shape.scalar, path)
-    if kind == "any":
+    if kind == "any" or (value is None and not shape.checked):
         return value
+    if kind == "scalar":
+        return _scalar(value, shape.scalar, path) if shape.checked else value
+    if not isinstance(value, list if kind == "list" else dict):
+        if not shape.checked:
+            return value
+        wanted = "[]" if kind == "list" else shape.name or "map"
+        found = _JSON.get(type(value), "null")
+        raise Unread(f"json: cannot unmarshal {found} into Go struct field {path} of type {wanted}")
+    item = shape.item or ANY
     if kind == "list":
-        if not isinstance(value, list):
-            raise Unread(
-                f"json: cannot unmarshal {_JSON.get(type(value), 'null')} into Go struct field {path} of type []"
-            )
-        item = shape.item
         return [decoded(v, item, f"{path}[{n}]", unknown) for n, v in enumerate(value) if v is not None]
-    if not isinstance(value, dict):
-        raise Unread(
-            f"json: cannot unmarshal {_JSON.get(type(value), 'null')} into Go struct field {path} of type {shape.name or 'map'}"
-        )
     if kind == "map":
-        item = shape.item
         return {k: decoded(v, item, f"{path}.{k}", unknown) for k, v in value.items() if v is not None}
     return _object(value, shape, path, unknown)
 
@@ -54,7 +54,9 @@ def _object(value: dict[str, Any], shape: Type, path: str, unknown: list[str]) -
             else:
                 unknown.append(f"{path}.{key}" if path else key)
         elif item is not None:
-            result[key] = decoded(item, known, f"{path}.{key}" if path else key, unknown)
+            read = decoded(item, known, f"{path}.{key}" if path else key, unknown)
+            if read or known.kind not in ("list", "map") or not known.checked or f"{shape.name}.{key}" in _SHOWN_EMPTY:
+                result[key] = read
     return result
 
 

@@ -17,6 +17,11 @@ Path = tuple[str, ...]
 Fields = frozenset[Path]
 _KEY_DEFAULTS = {"protocol": "TCP"}
 _MISSING = object()
+_ALWAYS_THERE = frozenset(
+    ("metadata", "spec", "status", "template", "strategy", "updateStrategy", "resources", "jobTemplate", "loadBalancer",
+     "nodeInfo", "involvedObject", "source", "daemonEndpoints", "kubeletEndpoint")
+)  # fmt: skip
+"""Objects that every object of their type has, if only empty: nobody adds them."""
 
 
 def element(item: Any, shape: Type) -> str | None:
@@ -133,14 +138,35 @@ def _part_without(item: Any, shape: Type, rest: list[Path]) -> Any:
     return _MISSING if kept in ({}, []) and item not in ({}, []) else kept
 
 
+def containers_of(value: Any, shape: Type, *, custom: bool, path: Path = ()) -> Iterator[Path]:
+    """The path of every map and optional object in a value: whoever adds one owns that it is there."""
+    if isinstance(value, dict) and not shape.atomic:
+        for key, item in value.items():
+            if isinstance(item, dict) and item:
+                below = shape.child(key)
+                if not below.atomic and (custom or below.kind == "map" or key not in _ALWAYS_THERE):
+                    yield (*path, f"f:{key}")
+            yield from containers_of(item, shape.child(key), custom=custom, path=(*path, f"f:{key}"))
+    elif isinstance(value, list) and shape.kind == "list" and shape.rule.kind == "map":
+        for item in value:
+            step = element(item, shape)
+            if step is not None:
+                yield from containers_of(item, shape.item or ANY, custom=custom, path=(*path, step))
+
+
 def to_v1(fields: Iterable[Path]) -> dict[str, Any]:
-    """A set as ``fieldsV1``."""
+    """A set as ``fieldsV1``; a dot stands for a field that is owned beside fields inside it."""
     root: dict[str, Any] = {}
-    for path in sorted(fields):
+    ordered = sorted(fields)
+    for path in ordered:
         node = root
         for step in path:
             node = node.setdefault(step, {})
-        if path and path[-1].startswith("k:"):
+    for path in ordered:
+        node = root
+        for step in path:
+            node = node[step]
+        if node or path[-1].startswith("k:"):
             node["."] = {}
     return root
 

@@ -33,12 +33,15 @@ class Page(NamedTuple):
 
 def page(store: Store, scope: Scope, *, limit: int, token: str, rv: str, match: str) -> Page:
     """The objects in scope, at most ``limit`` (0: all). 400 for a bad token, 410 for a state no longer kept."""
-    after = _read_token(token) if token else None
-    if after is None and rv not in ("", "0"):
-        _check_version(store, scope, rv, match)
+    moment, after = _read_token(token) if token else (_moment(store, scope, rv, match), None)
+    try:
+        entries = store.entries_at(scope.resource.store, moment, scope.namespace, after)
+    except ValueError as error:
+        what = "continue parameter" if token else "resourceVersion"
+        raise gone(f"The provided {what} is too old to display a consistent list result: {error}") from error
     found: list[Entry] = []
     rest = 0
-    for entry in store.entries(scope.resource.store, scope.namespace, after):
+    for entry in entries:
         if not scope.holds(entry):
             continue
         if limit and len(found) == limit:
@@ -46,31 +49,29 @@ def page(store: Store, scope: Scope, *, limit: int, token: str, rv: str, match: 
         else:
             found.append(entry)
     if not rest:
-        return Page(found, store.rv)
+        return Page(found, moment)
     plain = scope.labels is None and scope.fields is None
     last = found[-1].key
-    mark = base64.urlsafe_b64encode(orjson.dumps([store.rv, last.namespace, last.name])).decode()
-    return Page(found, store.rv, mark, rest if plain else None)
+    mark = base64.urlsafe_b64encode(orjson.dumps([moment, last.namespace, last.name])).decode()
+    return Page(found, moment, mark, rest if plain else None)
 
 
-def _check_version(store: Store, scope: Scope, rv: str, match: str) -> None:
+def _moment(store: Store, scope: Scope, rv: str, match: str) -> int:
+    """The resourceVersion to list at: the newest, unless an exact one is asked for."""
+    if rv in ("", "0"):
+        return store.rv
     if not rv.isdigit():
         raise bad_request(f"resourceVersion: Invalid value: {rv!r}: must be a number")
     if int(rv) > store.rv:
         cause = Cause("ResourceVersionTooLarge", "Too large resource version", "")
         message = f"Too large resource version: {rv}, current: {store.rv}"
         raise ApiError(504, "Timeout", message, causes=[cause], retry_after=1)
-    shelf = store.shelf(scope.resource.store)
-    last = shelf.changes[-1].rv if shelf.changes else shelf.floor
-    if match == "Exact" and int(rv) < last:
-        raise gone(
-            f"The resourceVersion for the provided list is too old: {rv} ({last}); this server lists the present only"
-        )
+    return int(rv) if match == "Exact" else store.rv
 
 
-def _read_token(token: str) -> tuple[str, str]:
+def _read_token(token: str) -> tuple[int, tuple[str, str]]:
     try:
-        _, namespace, name = orjson.loads(base64.urlsafe_b64decode(token))
+        rv, namespace, name = orjson.loads(base64.urlsafe_b64decode(token))
     except (binascii.Error, ValueError) as error:
         raise bad_request(f"continue key is not valid: {error}") from error
-    return namespace, name
+    return int(rv), (namespace, name)

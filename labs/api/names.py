@@ -40,6 +40,12 @@ _RULES = {
         "and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation "
         f"is '{_VALUE}')",
     ),
+    "config key": (
+        253,
+        r"[-._a-zA-Z0-9]+",
+        "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or "
+        "'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
+    ),
     "key": (
         63,
         _KEY,
@@ -76,7 +82,7 @@ def metadata_faults(obj: dict[str, Any]) -> Iterator[Cause]:
     yield from label_faults(meta.get("labels") or {}, "metadata.labels")
     annotations = meta.get("annotations") or {}
     for key in annotations:
-        if fault := _key_fault(key.lower()):
+        if fault := key_fault(key.lower()):
             yield wrong("metadata.annotations", key, fault)
     size = sum(len(k) + len(v) for k, v in annotations.items())
     if size > MOST_ANNOTATIONS:
@@ -84,7 +90,7 @@ def metadata_faults(obj: dict[str, Any]) -> Iterator[Cause]:
             "FieldValueTooLong", f"Too long: must have at most {MOST_ANNOTATIONS} bytes", "metadata.annotations"
         )
     for finalizer in meta.get("finalizers") or ():
-        if fault := _key_fault(finalizer):
+        if fault := key_fault(finalizer):
             yield wrong("metadata.finalizers", finalizer, fault)
     for place, owner in enumerate(meta.get("ownerReferences") or ()):
         for field in ("apiVersion", "kind", "name", "uid"):
@@ -95,13 +101,14 @@ def metadata_faults(obj: dict[str, Any]) -> Iterator[Cause]:
 def label_faults(labels: dict[str, str], field: str) -> Iterator[Cause]:
     """Everything wrong with a set of labels."""
     for key, value in labels.items():
-        if fault := _key_fault(key):
+        if fault := key_fault(key):
             yield wrong(field, key, fault)
         if fault := broken(value, "value"):
             yield wrong(field, value, fault)
 
 
-def _key_fault(key: str) -> str:
+def key_fault(key: str) -> str:
+    """The sentence about what is wrong with a label's key; empty if nothing is."""
     prefix, slash, name = key.rpartition("/")
     if slash and (not prefix or broken(prefix, "subdomain")):
         return "prefix part " + _RULES["subdomain"][2]

@@ -213,14 +213,24 @@ class Objects:
         }
         if changed and resource.kind not in _NO_GENERATION and subresource != "status":
             meta["generation"] = before["metadata"].get("generation", 1) + 1
-        if not tracked and (write.explicit_manager or before["metadata"].get("managedFields")):
-            if "managedFields" not in meta or meta["managedFields"]:
-                meta["managedFields"] = before["metadata"].get("managedFields", [])
-            apply.track(obj, before, resource, write.manager, subresource)
+        if not tracked:
+            self._track(resource, obj, before, write, subresource)
         meta["resourceVersion"] = before["metadata"]["resourceVersion"]
         if _same(obj, before):
             return Written(old, False, tuple(warnings))
         return Written(self._keep(resource, old.key, obj, write), False, tuple(warnings))
+
+    def _track(self, resource: Resource, obj: Obj, before: Obj, write: Write, subresource: str) -> None:
+        """Settles managedFields: kept unless the author cleared them, and extended once someone cares about them."""
+        meta, held = obj["metadata"], before["metadata"].get("managedFields")
+        given = meta.get("managedFields")
+        if given is not None and not any(entry.get("manager") for entry in given):
+            del meta["managedFields"]
+            return
+        if held:
+            meta["managedFields"] = held
+        if write.explicit_manager or held:
+            apply.track(obj, before, resource, write.manager, subresource)
 
     def loaded(self, resource: Resource, entry: Entry) -> Obj:
         """An entry's object as this resource's version shows it."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from labs.api.errors import bad_request
+from labs.api.names import key_fault
 
 if TYPE_CHECKING:
     from labs.api.store import Key
@@ -39,7 +40,7 @@ _DEFAULTS = {"spec.unschedulable": "false", "spec.hostNetwork": "false", "status
 _REQUIREMENT = re.compile(
     r"\s*(?:(?P<no>!)\s*(?P<absent>[^\s,!=()]+)"
     r"|(?P<key>[^\s,!=()<>]+)(?:\s+(?P<set>in|notin)\s*\((?P<values>[^)]*)\)"
-    r"|\s*(?P<op>==|=|!=|>|<)\s*(?P<value>[^\s,]*))?)\s*(?:,|$)"
+    r"|\s*(?P<op>==|=|!=|>|<)\s*(?P<value>[\w.-]*))?)\s*(?:,|$)"
 )
 
 
@@ -64,6 +65,8 @@ def label_match(text: str) -> Match | None:
         found = _REQUIREMENT.match(text, position)
         if found is None or found.end() == position:
             raise bad_request(f"unable to parse requirement: {text!r} is not a label selector")
+        if fault := key_fault(found["key"] or found["absent"]):
+            raise bad_request(f"unable to parse requirement: key {found['key'] or found['absent']!r}: {fault}")
         tests.append(_label_test(found))
         position = found.end()
     return _all(tests)

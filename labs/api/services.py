@@ -16,6 +16,8 @@ RANGES: dict[str, IPv4Network | IPv6Network] = {
 FIRST_GIVEN = 256
 """Offset of the first address given out unasked; those below are left for addresses chosen by people."""
 NODE_PORTS = range(30000, 32768)
+_FOR_OUTSIDE = ("externalTrafficPolicy", "healthCheckNodePort", "allocateLoadBalancerNodePorts")
+"""Fields of Services that are reached from outside the cluster."""
 _DUAL = ("PreferDualStack", "RequireDualStack")
 
 
@@ -69,6 +71,8 @@ class ServiceAddresses:
         if spec["type"] in ("NodePort", "LoadBalancer"):
             self._give_node_ports(spec, uid)
         else:
+            for field in _FOR_OUTSIDE:
+                spec.pop(field, None)
             for port in spec.get("ports", ()):
                 port.pop("nodePort", None)
 

@@ -152,6 +152,25 @@ class Store:
         start = bisect_right(order, after) if after else 0
         return (shelf.namespaces[ns][name] for ns, name in order[start:])
 
+    def entries_at(
+        self, store: str, rv: int, namespace: str = "", after: tuple[str, str] | None = None
+    ) -> Iterator[Entry]:
+        """The same as of a past resourceVersion; ValueError if the history does not reach back to it."""
+        shelf = self.shelf(store)
+        if rv < shelf.floor:
+            raise ValueError(f"the history of {store} begins at {shelf.floor}")
+        undone: dict[Key, Entry | None] = {}
+        for change in reversed(shelf.changes):
+            if change.rv <= rv:
+                break
+            undone[change.entry.key] = change.old
+        if not undone:
+            return self.entries(store, namespace, after)
+        now = {entry.key: entry for entry in self.entries(store, namespace)}
+        then = now | {k: e for k, e in undone.items() if e is not None and namespace in ("", k.namespace)}
+        keys = sorted(k for k in then if undone.get(k, then[k]) is not None)
+        return (then[k] for k in keys if after is None or (k.namespace, k.name) > after)
+
     def everything(self) -> Iterator[Entry]:
         """Every object of every store."""
         for store in list(self._shelves):

@@ -20,7 +20,7 @@ ATOMIC_LIST = ListRule()
 class Type:
     """The shape of a value. ``kind`` is ``object``, ``map``, ``list``, ``scalar`` or ``any``."""
 
-    __slots__ = ("atomic", "fields", "item", "kind", "name", "open", "required", "rule", "scalar")
+    __slots__ = ("atomic", "checked", "fields", "item", "kind", "name", "open", "required", "rule", "scalar")
 
     def __init__(self, kind: str, name: str = "") -> None:
         self.kind = kind
@@ -31,6 +31,8 @@ class Type:
         self.scalar = ""
         self.rule = ATOMIC_LIST
         self.atomic = False
+        self.checked = True
+        """Whether reading refuses values of another type; a custom object's schema tells more about them, later."""
         self.open = False
         """Whether an object keeps fields it does not declare (x-kubernetes-preserve-unknown-fields)."""
 
@@ -51,13 +53,15 @@ class Type:
 ANY = Type("any")
 
 
-def _scalar(code: str) -> Type:
+def _scalar(code: str, *, checked: bool = True) -> Type:
     made = Type("scalar", code)
+    made.checked = checked
     made.scalar = code
     return made
 
 
 SCALARS = {code: _scalar(code) for code in "sifbtBqQ"}
+UNCHECKED = {code: _scalar(code, checked=False) for code in "sifbq"}
 
 
 @cache
@@ -111,7 +115,7 @@ def _field(owner: str, field: str, code: str) -> Type:
 def from_schema(schema: dict[str, Any] | None, *, root: bool = False) -> Type:
     """The type a CRD's structural schema describes; ``root`` adds the metadata every object has."""
     if not schema or schema.get("x-kubernetes-int-or-string"):
-        return SCALARS["q"] if schema else _with_metadata(_open_object()) if root else ANY
+        return UNCHECKED["q"] if schema else _with_metadata(_open_object()) if root else ANY
     kind = schema.get("type")
     if schema.get("x-kubernetes-embedded-resource"):
         root = True
@@ -120,7 +124,7 @@ def from_schema(schema: dict[str, Any] | None, *, root: bool = False) -> Type:
     if kind == "object":
         return _object(schema, root)
     if kind in ("string", "integer", "boolean", "number"):
-        return SCALARS[{"string": "s", "integer": "i", "boolean": "b", "number": "f"}[kind]]
+        return UNCHECKED[{"string": "s", "integer": "i", "boolean": "b", "number": "f"}[kind]]
     return ANY
 
 
@@ -132,6 +136,7 @@ def _open_object() -> Type:
 
 def _array(schema: dict[str, Any]) -> Type:
     made = Type("list")
+    made.checked = False
     made.item = from_schema(schema.get("items"))
     made.rule = ListRule(
         schema.get("x-kubernetes-list-type", "atomic"), tuple(schema.get("x-kubernetes-list-map-keys", ()))
@@ -148,6 +153,7 @@ def _object(schema: dict[str, Any], root: bool) -> Type:
         made = Type("object")
         made.fields = {name: from_schema(part) for name, part in (properties or {}).items()}
         made.open = bool(schema.get("x-kubernetes-preserve-unknown-fields"))
+    made.checked = False
     made.atomic = schema.get("x-kubernetes-map-type") == "atomic"
     return _with_metadata(made) if root else made
 

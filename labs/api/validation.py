@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from labs.api.errors import Cause, denied, duplicate, required, unsupported, wrong
@@ -33,11 +34,26 @@ _STATEFUL_SET_MUTABLE = [
 
 def faults(obj: Obj, old: Obj | None) -> list[Cause]:
     """Everything wrong with a defaulted object, alone and as the successor of ``old``."""
-    found = list(metadata_faults(obj))
+    found = [*metadata_faults(obj), *finalizer_faults(obj, old)]
     check = _BY_KIND.get(obj["kind"])
     if check is not None:
         found += check(obj, old)
     return found
+
+
+def finalizer_faults(obj: Obj, old: Obj | None) -> Iterator[Cause]:
+    """A dying object takes no new finalizer."""
+    if old is None or not old["metadata"].get("deletionTimestamp"):
+        return
+    added = [f for f in obj["metadata"].get("finalizers") or () if f not in (old["metadata"].get("finalizers") or ())]
+    if added:
+        listed = ", ".join(f'"{name}"' for name in added)
+        why = (
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{"
+            + listed
+            + "}"
+        )
+        yield denied("metadata.finalizers", why)
 
 
 def _port_fault(port: Any) -> str:
@@ -173,6 +189,11 @@ def _service(obj: Obj, old: Obj | None) -> Iterator[Cause]:
         yield unsupported("spec.sessionAffinity", spec.get("sessionAffinity"), ("ClientIP", "None"))
     if spec.get("type") != "LoadBalancer" and spec.get("loadBalancerClass"):
         yield denied("spec.loadBalancerClass", "may only be used when `type` is 'LoadBalancer'")
+    for place, address in enumerate(spec.get("externalIPs", ())):
+        if not _family(address):
+            yield wrong(
+                f"spec.externalIPs[{place}]", address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+            )
     yield from label_faults(spec.get("selector") or {}, "spec.selector")
     yield from _service_ports(spec.get("ports", ()))
 
@@ -214,6 +235,40 @@ def _network_policy(obj: Obj, old: Obj | None) -> Iterator[Cause]:
                     yield required(f"{at}.{peers}[{number}]", "must specify a peer")
                 elif "ipBlock" in peer and len(peer) > 1:
                     yield denied(f"{at}.{peers}[{number}]", "may not specify both ipBlock and another peer")
+                elif "ipBlock" in peer:
+                    yield from _ip_block(peer["ipBlock"], f"{at}.{peers}[{number}].ipBlock")
+    for place, kind in enumerate(obj["spec"].get("policyTypes", ())):
+        if kind not in ("Ingress", "Egress"):
+            yield unsupported(f"spec.policyTypes[{place}]", kind, ("Ingress", "Egress"))
+
+
+def _ip_block(block: Obj, at: str) -> Iterator[Cause]:
+    cidr = block.get("cidr", "")
+    network = _network(cidr)
+    if not cidr:
+        yield required(f"{at}.cidr")
+    elif network is None:
+        yield wrong(f"{at}.cidr", cidr, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")
+    for place, text in enumerate(block.get("except", ())):
+        inner = _network(text)
+        if inner is None:
+            yield wrong(
+                f"{at}.except[{place}]", text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+            )
+        elif network is not None and not _strictly_inside(inner, network):
+            yield wrong(f"{at}.except[{place}]", text, "must be a strict subset of `cidr`")
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(text, strict=False) if "/" in text else None
+    except ValueError:
+        return None
+
+
+def _strictly_inside(inner: IPv4Network | IPv6Network, outer: IPv4Network | IPv6Network) -> bool:
+    same_family = inner.version == outer.version
+    return same_family and inner.prefixlen > outer.prefixlen and inner.network_address in outer
 
 
 def _policy_port(port: Obj, at: str) -> Iterator[Cause]:
@@ -230,6 +285,10 @@ def _policy_port(port: Obj, at: str) -> Iterator[Cause]:
 
 
 def _config(obj: Obj, old: Obj | None) -> Iterator[Cause]:
+    for field in ("data", "binaryData"):
+        for key in obj.get(field) or ():
+            if fault := broken(key, "config key"):
+                yield wrong(f"{field}[{key}]", key, fault)
     if old is not None and old.get("immutable"):
         for field in ("data", "binaryData"):
             if obj.get(field) != old.get(field):
@@ -245,6 +304,18 @@ def _endpoint_slice(obj: Obj, old: Obj | None) -> Iterator[Cause]:
     for place, endpoint in enumerate(obj.get("endpoints") or ()):
         if not endpoint.get("addresses"):
             yield required(f"endpoints[{place}].addresses", "must contain at least 1 address")
+        for number, address in enumerate(endpoint.get("addresses") or ()):
+            family = _family(address)
+            if obj.get("addressType") in ("IPv4", "IPv6") and family != obj["addressType"]:
+                why = f"must be a valid {obj['addressType']} address"
+                yield wrong(f"endpoints[{place}].addresses[{number}]", address, why)
+
+
+def _family(address: str) -> str:
+    try:
+        return f"IPv{ip_address(address).version}"
+    except ValueError:
+        return ""
 
 
 _BY_KIND: dict[str, Callable[[Obj, Obj | None], Iterator[Cause]]] = {
