@@ -129,7 +129,7 @@ class Cluster:
 
     def make_pods(self):
         name, kind = self.chance.choice("abc"), self.chance.choice(["plain", "plain", "host", "set"])
-        for number in self.chance.sample(range(8), 4):
+        for number in self.chance.sample(range(14), 7):
             if name in self.w.namespaces and (name, f"p-{number}") not in self.w.pods:
                 fixed = {"ncp__ip_range": "10.4.0.2-10.4.0.4"} if kind == "set" else {}
                 self.w.pod(name, f"p-{number}", host=kind == "host", stateful=kind == "set", **fixed)

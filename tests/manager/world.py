@@ -139,8 +139,12 @@ class World:
         return json.loads(self.annotations(name).get("ncp/resting", "{}"))
 
     def all_addresses(self) -> list[str]:
-        """Addresses of all live pods."""
-        live = [key for key, pod in self.pods.items() if pod["status"]["phase"] not in ("Succeeded", "Failed")]
+        """Addresses of all live pods that are not of the host's network."""
+        live = [
+            key
+            for key, pod in self.pods.items()
+            if pod["status"]["phase"] not in ("Succeeded", "Failed") and not pod["spec"].get("hostNetwork")
+        ]
         return [a for key in live if "ncp/port" in self.annotations(*key) for a in self.addresses(*key)]
 
 
