@@ -167,7 +167,10 @@ class Cluster:
         before = {key: self.w.annotations(*key).get("ncp/port") for key in self.w.books.ports}
         self.w.restart(self.chance)
         self.w.settle()
-        assert before == {key: self.w.annotations(*key).get("ncp/port") for key in self.w.books.ports}
+        after = {key: self.w.annotations(*key).get("ncp/port") for key in self.w.books.ports}
+        assert before.items() <= after.items()
+        # Whose rest it is does not outlive a restart: a pod of a set may then get the address its ordinal counts to.
+        assert before == after or self.w.settings.statefulset_ranges
 
 
 @pytest.mark.parametrize("seed", range(40))
