@@ -14,7 +14,9 @@ from ncp.translate import objects
 from sdn.model import pod_mtu
 from sdn.ovsdb.rows import Attachment
 
-ERROR = "ncp/error.network"
+ERRORS = ("ncp/error.network", "ncp/error.ip_range")
+PATIENCE = 1.0
+"""Seconds to wait for a decision that the manager says it cannot make; then the kubelet is told why, and asks again."""
 
 
 class PodNetwork:
@@ -43,7 +45,7 @@ class PodNetwork:
             UnknownPod: the API server has no such pod (or one with another uid) by the deadline.
             NotDecided: the manager has not decided by the deadline; the message carries its reason if it gave one.
         """
-        name = f"{namespace}/{pod}"
+        name, asked = f"{namespace}/{pod}", time.monotonic()
         with self._condition:
             while True:
                 found = self._pods.get(name)
@@ -51,13 +53,16 @@ class PodNetwork:
                     found = None
                 if found is not None and objects.annotation(found, objects.PORT) is not None:
                     return self._config(found)
-                left = deadline - time.monotonic()
+                if found is not None and found["metadata"].get("deletionTimestamp"):
+                    raise NotDecided(f"pod {name} is being deleted before it had a network")
+                refused = found is not None and _refusal(found)
+                left = min(deadline, asked + PATIENCE if refused else deadline) - time.monotonic()
                 if left <= 0:
                     break
                 self._condition.wait(left)
         if found is None:
             raise UnknownPod(f"pod {name} {uid} is not known to the API server (or was replaced); it will be retried")
-        why = objects.annotation(found, ERROR) or "the manager has not decided its address yet"
+        why = _refusal(found) or "the manager has not decided its address yet"
         raise NotDecided(f"pod {name} has no network: {why}")
 
     def _config(self, pod: Mapping[str, Any]) -> PortConfig:
@@ -102,3 +107,8 @@ class PodNetwork:
         if not self._loop.realised(iface_id, attachment.ofport):
             return f"the flows of {iface_id} at OpenFlow port {attachment.ofport} are not on the switch"
         return None
+
+
+def _refusal(pod: Mapping[str, Any]) -> str | None:
+    """Why the manager does not decide, where it has said so."""
+    return next((text for name in ERRORS if (text := objects.annotation(pod, name))), None)
