@@ -66,18 +66,30 @@ def _bits(name: str, offset: int, bits: int) -> tuple[Field, int]:
     return known, offset << 6 | bits - 1
 
 
-@lru_cache(_CACHE)
 def _set_field(action: f.SetField) -> bytes:
-    known = field(action.field)
-    value, mask = action.value, action.mask
-    if value < 0 or value > known.ones or (mask is not None and (mask < 0 or mask > known.ones)):
-        raise ValueError(f"{action}: value and mask must fit into {known.bits} bits")
-    if mask is None or mask == known.ones:
-        tlv = pack("!I", known.header) + value.to_bytes(known.size, "big")
-    else:
-        body = (value & mask).to_bytes(known.size, "big") + mask.to_bytes(known.size, "big")
-        tlv = pack("!I", known.masked_header) + body
-    return pack("!HH", 25, (4 + len(tlv) + 7) // 8 * 8) + tlv + bytes(-(4 + len(tlv)) % 8)
+    name, value, mask = action
+    allowed, used, shift, template, length = _set_field_shape(name, mask)
+    if value & ~allowed:
+        raise ValueError(f"{action}: the value must fit into {allowed.bit_length()} bits")
+    return (template + ((value & used) << shift)).to_bytes(length, "big")
+
+
+@lru_cache(_CACHE)
+def _set_field_shape(name: str, mask: int | None) -> tuple[int, int, int, int, int]:
+    """Of all writes of a field with one mask: allowed bits, used bits, the value's place, and all else as a number."""
+    known = field(name)
+    if mask is not None and (mask < 0 or mask > known.ones):
+        raise ValueError(f"set {name}: mask {mask:#x} must fit into {known.bits} bits")
+    whole = mask is None or mask == known.ones
+    size = known.size if whole else 2 * known.size
+    length = (8 + size + 7) // 8 * 8
+    header = known.header if whole else known.masked_header
+    template = pack("!HHI", 25, length, header) + bytes(length - 8)
+    number = int.from_bytes(template, "big")
+    if whole or mask is None:
+        return known.ones, known.ones, 8 * (length - 8 - size), number, length
+    number += mask << 8 * (length - 8 - size)
+    return known.ones, mask, 8 * (length - 8 - known.size), number, length
 
 
 @lru_cache(_CACHE)

@@ -6,7 +6,6 @@ times slower; the tests hold every encoding against that codec.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from hashlib import blake2b
 from struct import Struct
 from typing import NamedTuple
@@ -140,6 +139,5 @@ def owner_of(cluster: str) -> int:
     return int.from_bytes(blake2b(cluster.encode(), digest_size=8).digest(), "big") % 0xFFFF + 1
 
 
-@lru_cache(1 << 16)
 def _origin_bytes(origin: Origin) -> bytes:
     return "\0".join(origin).encode()

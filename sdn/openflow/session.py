@@ -161,7 +161,11 @@ class Switch:
         self._latest = link
         if self._stopping.is_set():
             link.end("stopped")
-        reason = link.serve()
+        try:
+            reason = link.serve()
+        except Exception as error:  # whatever a broken switch makes os-ken raise, we connect again
+            log.exception("%s: the session failed", self.socket)
+            reason = f"the session failed: {error!r}"
         was_ready, self._link = self._link is not None, None
         return was_ready, reason
 

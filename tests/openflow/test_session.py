@@ -207,6 +207,19 @@ def test_an_old_switch_is_refused(tmp_path: Path, watch: Callable[..., Watched])
     assert reason == "the switch says it is Open vSwitch 2.15.0: Open vSwitch 2.17 or later is needed"
 
 
+def test_a_switch_that_talks_nonsense_is_tried_again(tmp_path: Path, watch: Callable[..., Watched]) -> None:
+    place = tmp_path / "odd.mgmt"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(place))
+        listening.listen()
+        session = watch(place)
+        for version in (99, 98):
+            stream, _ = listening.accept()
+            with stream:
+                stream.sendall(pack("!BBHI", version, 0, 8, 1))
+                assert "the session failed" in session.down.get(timeout=SECONDS)
+
+
 def _speak_as_an_old_switch(listening: socket.socket) -> None:
     """Answer one session's handshake, description and barrier."""
     stream, _ = listening.accept()
