@@ -11,9 +11,11 @@ from typing import Any
 
 import orjson
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from labs.api import crds, discovery, openapi, openapi_v2
 from labs.api.calls import parsed
@@ -81,7 +83,21 @@ class Api:
             Route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", _review, methods=["POST"]),
             Mount("/", self.resources),
         ]
-        return Starlette(routes=routes, lifespan=self._lifespan)
+        return Starlette(routes=routes, lifespan=self._lifespan, middleware=[Middleware(WithoutTrailingSlash)])
+
+
+class WithoutTrailingSlash:
+    """Serves ``/version/`` as ``/version``: clients write discovery paths both ways."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on."""
+        path = scope.get("path", "/")
+        if len(path) > 1 and path.endswith("/"):
+            scope = {**scope, "path": path.rstrip("/")}
+        await self._app(scope, receive, send)
 
 
 async def _kept_running(run: Callable[[], Any]) -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from labs.api import protobuf
 from labs.api.errors import ApiError, bad_request, no_such_path
-from labs.api.objects import Deletion, Write
+from labs.api.lifecycle import Deletion, Write
 from labs.api.resources import Catalog, Resource
 
 _MEDIA = ("", "application/json", "application/yaml", "application/vnd.kubernetes.protobuf")

@@ -7,6 +7,8 @@ from typing import Any
 
 Obj = dict[str, Any]
 NODE_TROUBLE_SECONDS = 300
+_RBAC = "rbac.authorization.k8s.io"
+_SYSTEM_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 
 
 def default(obj: Obj) -> None:
@@ -62,10 +64,16 @@ def _container(container: Obj, *, host_network: bool) -> None:
     limits = container["resources"].get("limits")
     if limits:
         container["resources"]["requests"] = limits | container["resources"].get("requests", {})
+    for hook in container.get("lifecycle", {}).values():
+        if isinstance(hook, dict) and "httpGet" in hook:
+            _fill(hook["httpGet"], path="/", scheme="HTTP")
     for variable in container.get("env", ()):
-        source = variable.get("valueFrom", {})
-        if "fieldRef" in source:
-            _fill(source["fieldRef"], apiVersion="v1")
+        _field_reference(variable.get("valueFrom", {}))
+
+
+def _field_reference(source: Obj) -> None:
+    if "fieldRef" in source:
+        _fill(source["fieldRef"], apiVersion="v1")
 
 
 def _probe(probe: Obj) -> None:
@@ -82,6 +90,13 @@ def _volume(volume: Obj) -> None:
             _fill(volume[kind], defaultMode=420)
     if isinstance(volume.get("hostPath"), dict):
         _fill(volume["hostPath"], type="")
+    parts = [volume.get("downwardAPI") or {}]
+    for source in (volume.get("projected") or {}).get("sources", ()):
+        parts.append(source.get("downwardAPI") or {})
+        if "serviceAccountToken" in source:
+            _fill(source["serviceAccountToken"], expirationSeconds=3600)
+    for item in (item for part in parts for item in part.get("items", ())):
+        _field_reference(item)
     if len(volume) == 1:
         volume["emptyDir"] = {}
 
@@ -89,7 +104,8 @@ def _volume(volume: Obj) -> None:
 def _pod(obj: Obj) -> None:
     spec = obj.setdefault("spec", {})
     spec.setdefault("serviceAccountName", "default")
-    _fill(spec, enableServiceLinks=True, preemptionPolicy="PreemptLowerPriority", priority=0)
+    priority = _SYSTEM_PRIORITIES.get(spec.get("priorityClassName", ""), 0)
+    _fill(spec, enableServiceLinks=True, preemptionPolicy="PreemptLowerPriority", priority=priority)
     pod_spec(spec)
     present = {(t.get("key"), t.get("effect")) for t in spec.get("tolerations", ()) if t.get("operator") != "Equal"}
     for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
@@ -110,7 +126,9 @@ def _qos(spec: Obj) -> str:
     return "Guaranteed" if full else "Burstable"
 
 
-def _template(obj: Obj) -> Obj:
+def _template(obj: Obj, **status: int) -> Obj:
+    """Fills in the pod template and the counts a status always shows; returns the spec."""
+    _fill(obj.setdefault("status", {}), **status)
     spec = obj.setdefault("spec", {})
     template = spec.setdefault("template", {})
     template.setdefault("metadata", {"creationTimestamp": None})
@@ -131,18 +149,23 @@ def _deployment(obj: Obj) -> None:
 
 
 def _replica_set(obj: Obj) -> None:
-    spec = _template(obj)
+    spec = _template(obj, replicas=0)
     _fill(spec, replicas=1)
 
 
 def _replication_controller(obj: Obj) -> None:
-    spec = _template(obj)
+    spec = _template(obj, replicas=0)
     labels = spec["template"].get("metadata", {}).get("labels")
+    if labels and not obj["metadata"].get("labels"):
+        obj["metadata"]["labels"] = dict(labels)
     _fill(spec, replicas=1, **({"selector": dict(labels)} if labels else {}))
 
 
 def _stateful_set(obj: Obj) -> None:
-    spec = _template(obj)
+    spec = _template(obj, replicas=0, availableReplicas=0)
+    for claim in spec.get("volumeClaimTemplates", ()):
+        _fill(claim, apiVersion="v1", kind="PersistentVolumeClaim")
+        _claim(claim)
     _fill(spec, replicas=1, revisionHistoryLimit=10, podManagementPolicy="OrderedReady", serviceName="")
     strategy = spec.setdefault("updateStrategy", {})
     _fill(strategy, type="RollingUpdate")
@@ -152,7 +175,7 @@ def _stateful_set(obj: Obj) -> None:
 
 
 def _daemon_set(obj: Obj) -> None:
-    spec = _template(obj)
+    spec = _template(obj, currentNumberScheduled=0, desiredNumberScheduled=0, numberMisscheduled=0, numberReady=0)
     _fill(spec, revisionHistoryLimit=10)
     strategy = spec.setdefault("updateStrategy", {})
     _fill(strategy, type="RollingUpdate")
@@ -189,6 +212,9 @@ def _job(obj: Obj) -> None:
         meta = spec["template"].setdefault("metadata", {})
         meta["labels"] = meta.get("labels", {}) | marks
         spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
+    labels = spec["template"].get("metadata", {}).get("labels")
+    if labels and not obj["metadata"].get("labels"):
+        obj["metadata"]["labels"] = dict(labels)
 
 
 def _cron_job(obj: Obj) -> None:
@@ -269,6 +295,11 @@ def _ingress(obj: Obj) -> None:
 def _node(obj: Obj) -> None:
     obj.setdefault("spec", {})
     status = obj.setdefault("status", {})
+    spec = obj["spec"]
+    if spec.get("podCIDR"):
+        spec.setdefault("podCIDRs", [spec["podCIDR"]])
+    elif spec.get("podCIDRs"):
+        spec["podCIDR"] = spec["podCIDRs"][0]
     if "capacity" in status:
         status.setdefault("allocatable", dict(status["capacity"]))
 
@@ -276,6 +307,13 @@ def _node(obj: Obj) -> None:
 def _claim(obj: Obj) -> None:
     _fill(obj.setdefault("spec", {}), volumeMode="Filesystem")
     _fill(obj.setdefault("status", {}), phase="Pending")
+
+
+def _binding(obj: Obj) -> None:
+    _fill(obj.setdefault("roleRef", {}), apiGroup=_RBAC)
+    for subject in obj.get("subjects") or ():
+        if subject.get("kind") in ("User", "Group"):
+            _fill(subject, apiGroup=_RBAC)
 
 
 _BY_KIND: dict[str, Callable[[Obj], None]] = {
@@ -297,4 +335,6 @@ _BY_KIND: dict[str, Callable[[Obj], None]] = {
     "Ingress": _ingress,
     "Node": _node,
     "PersistentVolumeClaim": _claim,
+    "RoleBinding": _binding,
+    "ClusterRoleBinding": _binding,
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from labs.api.crds import CLEANUP
-from labs.api.objects import Deletion, Objects
+from labs.api.lifecycle import Deletion
+from labs.api.objects import Objects
 from labs.api.store import Change, Key
 
 STORE = "customresourcedefinitions.apiextensions.k8s.io"

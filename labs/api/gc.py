@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 from labs.api.errors import ApiError
-from labs.api.objects import Deletion, Objects
+from labs.api.lifecycle import Deletion
+from labs.api.objects import Objects
 from labs.api.store import Change, Entry, Key
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"

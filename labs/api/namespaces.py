@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from labs.api.errors import ApiError
-from labs.api.objects import Deletion, Objects, Write
+from labs.api.lifecycle import Deletion, Write
+from labs.api.objects import Objects
 from labs.api.resources import Resource
 from labs.api.store import Change, Key
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import uuid
-from typing import Any, NamedTuple
+from typing import Any
 
 from labs.api import apply, crds, defaults, events, validation
 from labs.api.clock import later, now
 from labs.api.decode import read_object
 from labs.api.errors import ApiError, Cause, already_exists, bad_request, conflict, forbidden, invalid, not_found
+from labs.api.lifecycle import Deletion, Write, Written, finished, grace_of, same, with_propagation
 from labs.api.resources import Catalog, Resource
 from labs.api.services import Refused, ServiceAddresses
 from labs.api.store import Entry, Key, Store, encode
@@ -57,34 +58,6 @@ _IMMORTAL = ("default", "kube-system", "kube-public")
 _UNCONDITIONAL_REFUSED = ("Lease",)
 _LABELLED_WITH_STATUS = ("Pod", "Node", "Namespace", "Service")
 """Kinds whose labels and annotations may be written together with their status."""
-
-
-class Write(NamedTuple):
-    """How a write is meant: who makes it, whether only as a trial, and what to do about unknown fields."""
-
-    manager: str = ""
-    explicit_manager: bool = False
-    dry_run: bool = False
-    validation: str = "Warn"
-    force: bool = False
-
-
-class Written(NamedTuple):
-    """The outcome of a write: the object, whether it was created by it, and warnings for the author."""
-
-    entry: Entry
-    created: bool = False
-    warnings: tuple[str, ...] = ()
-
-
-class Deletion(NamedTuple):
-    """How a deletion is meant (DeleteOptions)."""
-
-    grace: int | None = None
-    propagation: str = ""
-    uid: str = ""
-    rv: str = ""
-    dry_run: bool = False
 
 
 class Objects:
@@ -216,7 +189,7 @@ class Objects:
         if not tracked:
             self._track(resource, obj, before, write, subresource)
         meta["resourceVersion"] = before["metadata"]["resourceVersion"]
-        if _same(obj, before):
+        if same(obj, before):
             return Written(old, False, tuple(warnings))
         return Written(self._keep(resource, old.key, obj, write), False, tuple(warnings))
 
@@ -317,7 +290,7 @@ class Objects:
         meta = stored["metadata"]
         if write.dry_run:
             return Entry(key, 0, meta["uid"], encode(stored), {}, {}, (), False)
-        if meta.get("deletionTimestamp") and _finished(stored):
+        if meta.get("deletionTimestamp") and finished(stored):
             self.store.put(key, stored)
             return self.store.remove(key)
         return self.store.put(key, stored)
@@ -338,8 +311,8 @@ class Objects:
             return self._delete_namespace(resource, entry, how), False
         obj = entry.load()
         meta = obj["metadata"]
-        finalizers = _with_propagation(meta.get("finalizers") or [], how.propagation)
-        grace = _grace(obj, how.grace)
+        finalizers = with_propagation(meta.get("finalizers") or [], how.propagation)
+        grace = grace_of(obj, how.grace)
         if meta.get("deletionTimestamp"):
             held = meta.get("deletionGracePeriodSeconds") or 0
             if grace >= held and finalizers == (meta.get("finalizers") or []):
@@ -373,42 +346,3 @@ class Objects:
         obj["metadata"] |= {"deletionTimestamp": now(), "deletionGracePeriodSeconds": 0}
         obj["status"] = {**obj.get("status", {}), "phase": "Terminating"}
         return self.store.put(entry.key, obj)
-
-
-def _finished(obj: Obj) -> bool:
-    """Whether nothing holds a deleted object any more: no finalizer, no time to end, no content."""
-    meta = obj["metadata"]
-    if meta.get("finalizers") or meta.get("deletionGracePeriodSeconds"):
-        return False
-    return obj["kind"] != "Namespace" or not obj.get("spec", {}).get("finalizers")
-
-
-def _with_propagation(finalizers: list[str], propagation: str) -> list[str]:
-    kept = [f for f in finalizers if propagation == "" or f not in ("orphan", "foregroundDeletion")]
-    if propagation == "Foreground":
-        kept.append("foregroundDeletion")
-    elif propagation == "Orphan":
-        kept.append("orphan")
-    return kept
-
-
-def _grace(obj: Obj, asked: int | None) -> int:
-    """Seconds a pod has to end; nothing else is deleted gracefully."""
-    if obj["kind"] != "Pod":
-        return 0
-    if not obj["spec"].get("nodeName") or obj.get("status", {}).get("phase") in ("Succeeded", "Failed"):
-        return 0
-    grace = obj["spec"].get("terminationGracePeriodSeconds", 30) if asked is None else asked
-    return 1 if grace < 0 else grace
-
-
-def _same(obj: Obj, before: Obj) -> bool:
-    """Whether nothing changed but the times in managedFields."""
-    if {k: v for k, v in obj.items() if k != "metadata"} != {k: v for k, v in before.items() if k != "metadata"}:
-        return False
-    one, other = obj["metadata"], before["metadata"]
-    if {k: v for k, v in one.items() if k != "managedFields"} != {
-        k: v for k, v in other.items() if k != "managedFields"
-    }:
-        return False
-    return apply.without_times(one.get("managedFields")) == apply.without_times(other.get("managedFields"))

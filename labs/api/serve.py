@@ -17,9 +17,10 @@ from starlette.types import Receive, Scope, Send
 from labs.api import apply, patch, subresources, tables, views
 from labs.api.calls import Call, Form, form_of, query_of, target_of
 from labs.api.errors import ApiError, bad_request, no_such_path
+from labs.api.lifecycle import Written
 from labs.api.listing import Page, page
 from labs.api.logs import follow_log
-from labs.api.objects import Objects, Written
+from labs.api.objects import Objects
 from labs.api.resources import Resource
 from labs.api.selectors import field_match, label_match
 from labs.api.store import Entry

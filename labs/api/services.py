@@ -69,7 +69,7 @@ class ServiceAddresses:
             _carry_over(spec, before)
         self._give_addresses(spec, before, uid)
         if spec["type"] in ("NodePort", "LoadBalancer"):
-            self._give_node_ports(spec, uid)
+            self._give_node_ports(spec, before, uid)
         else:
             for field in _FOR_OUTSIDE:
                 spec.pop(field, None)
@@ -118,25 +118,32 @@ class ServiceAddresses:
                 return address
         raise Refused(wrong("spec.clusterIPs", [], f"failed to allocate an IP: range {network} is full"))
 
-    def _give_node_ports(self, spec: dict[str, Any], uid: str) -> None:
+    def _give_node_ports(self, spec: dict[str, Any], before: dict[str, Any], uid: str) -> None:
+        given = set(_node_ports(spec))  # recorded when the Service is stored, so what is refused later takes nothing
+        if spec["type"] == "LoadBalancer" and spec["externalTrafficPolicy"] == "Local":
+            if not spec.get("healthCheckNodePort"):
+                spec["healthCheckNodePort"] = before.get("healthCheckNodePort") or self._free_port("TCP", given)
+            given.add(("TCP", spec["healthCheckNodePort"]))
+        else:
+            spec.pop("healthCheckNodePort", None)
         if spec["type"] == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is False:
             return
         for place, port in enumerate(spec.get("ports", ())):
             wanted, protocol = port.get("nodePort", 0), port.get("protocol", "TCP")
             field = f"spec.ports[{place}].nodePort"
             if not wanted:
-                port["nodePort"] = self._free_port(protocol)
-                self._ports[protocol, port["nodePort"]] = uid
+                port["nodePort"] = self._free_port(protocol, given)
+                given.add((protocol, port["nodePort"]))
             elif wanted not in NODE_PORTS:
                 why = f"provided port is not in the valid range. The range of valid ports is {NODE_PORTS[0]}-{NODE_PORTS[-1]}"
                 raise Refused(wrong(field, wanted, why))
             elif self._ports.get((protocol, wanted), uid) != uid:
                 raise Refused(wrong(field, wanted, "provided port is already allocated"))
 
-    def _free_port(self, protocol: str) -> int:
+    def _free_port(self, protocol: str, given: set[tuple[str, int]]) -> int:
         for step in range(len(NODE_PORTS)):
             port = NODE_PORTS[(self._next_port - NODE_PORTS.start + step) % len(NODE_PORTS)]
-            if (protocol, port) not in self._ports:
+            if (protocol, port) not in self._ports and (protocol, port) not in given:
                 self._next_port = port + 1
                 return port
         raise Refused(denied("spec.ports", f"no free node port in {NODE_PORTS[0]}-{NODE_PORTS[-1]}"))
@@ -194,4 +201,6 @@ def _addresses(spec: dict[str, Any]) -> Iterator[str]:
 
 
 def _node_ports(spec: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    return ((p.get("protocol", "TCP"), p["nodePort"]) for p in spec.get("ports", ()) if p.get("nodePort"))
+    yield from ((p.get("protocol", "TCP"), p["nodePort"]) for p in spec.get("ports", ()) if p.get("nodePort"))
+    if spec.get("healthCheckNodePort"):
+        yield "TCP", spec["healthCheckNodePort"]

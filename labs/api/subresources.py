@@ -8,7 +8,8 @@ from labs.api import patch
 from labs.api.calls import Call
 from labs.api.clock import now
 from labs.api.errors import ApiError, bad_request, conflict, invalid, wrong
-from labs.api.objects import Deletion, Objects, Written
+from labs.api.lifecycle import Deletion, Written
+from labs.api.objects import Objects
 from labs.api.resources import Resource
 
 Obj = dict[str, Any]

@@ -11,7 +11,8 @@ AGGREGATED = "application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryLi
 def test_the_server_is_well_and_says_what_it_is(client: Client) -> None:
     for path in ("/healthz", "/livez", "/readyz"):
         assert client.ok("GET", path) == b"ok"
-    assert client.ok("GET", "/version")["gitVersion"].startswith("v1.32")
+    for path in ("/version", "/version/"):
+        assert client.ok("GET", path)["gitVersion"].startswith("v1.32")
 
 
 def test_every_resource_is_found_in_the_old_discovery(client: Client) -> None:
