@@ -8,6 +8,7 @@ in the sandbox files, so a new process adopts the pods of the old one.
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import shutil
 import threading
@@ -35,6 +36,8 @@ _log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 AUDIT_SECONDS = 10.0
+# What a server says to a strategic merge patch with a list it does not know, as before 1.28 to hostIPs.
+_REFUSED_FIELD = re.compile(r'unable to find api field in struct PodStatus for the json field "(\w+)"')
 
 
 class NotNow(Exception):
@@ -54,6 +57,7 @@ class Kubelet:
         self._serving: set[str] = set()
         self._written: dict[str, tuple[int, Json]] = {}
         self._restarts: dict[str, list[tuple[str, str]]] = {}
+        self._unknown_fields: set[str] = set()
         self._lock = threading.Lock()
         self._doorways = {name: Doorway(node.netns) for name, node in config.nodes.items()}
         self.responders = Responders()
@@ -286,6 +290,7 @@ class Kubelet:
 
     def _report(self, pod: Json, wanted: Json) -> None:
         """Write the pod's status where it differs from what the server has, or is about to tell us it has."""
+        wanted = {name: value for name, value in wanted.items() if name not in self._unknown_fields}
         uid, metadata = pod["metadata"]["uid"], pod["metadata"]
         version, written = self._written.get(uid, (0, {}))
         if int(metadata["resourceVersion"]) < version and _same(written, wanted):
@@ -303,6 +308,14 @@ class Kubelet:
             )
         except (NotFound, Conflict) as error:
             _log.debug("%s/%s is another pod by now: %s", metadata["namespace"], metadata["name"], error)
+            return
+        except ApiError as error:
+            unknown = _REFUSED_FIELD.search(error.message)
+            if unknown is None or unknown[1] not in wanted:
+                raise
+            _log.warning("this API server knows no status.%s of a pod; left out from now on", unknown[1])
+            self._unknown_fields.add(unknown[1])
+            self._report(pod, wanted)
             return
         self._written[uid] = (int(answer["metadata"]["resourceVersion"]), wanted)
 

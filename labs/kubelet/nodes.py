@@ -27,7 +27,7 @@ LEASE_SECONDS = 40
 RENEW_SECONDS = 10.0
 _FIRST_LOOK = 0.2  # seconds between looks for the CNI server of a node that is not ready yet
 # A lab node promises more than it has: its pods are namespaces without processes.
-_CAPACITY = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "1Ti", "pods": "1000"}
+_CAPACITY = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "1Ti", "pods": "500"}
 
 
 def node_object(spec: NodeSpec) -> Json:
@@ -169,8 +169,11 @@ class Nodes:
                 self._write(spec, status)
 
     def _write(self, spec: NodeSpec, status: Json) -> None:
+        # Conditions are merged by type, so that those of others stay. Addresses would be merged by type as well, and
+        # two of one type would become one, so that list is replaced, as a kubelet does it.
+        body = {**status, "addresses": [{"$patch": "replace"}, *status["addresses"]]}
         try:
-            self._kube.patch(NODES, spec.name, body={"status": status}, kind="strategic", subresource="status")
+            self._kube.patch(NODES, spec.name, body={"status": body}, kind="strategic", subresource="status")
         except NotFound:
             _log.warning("node %s was deleted", spec.name)
 

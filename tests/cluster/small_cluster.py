@@ -15,6 +15,7 @@ from labs.cluster.manager import ControllerManager
 from labs.kubelet import netns
 from labs.kubelet.config import Config, parse
 from labs.kubelet.kubelet import Kubelet
+from labs.realkube import RealApi
 from ncp.kube.client import Kube
 from ncp.kube.errors import NotFound
 from ncp.kube.resources import NAMESPACES, PODS, Resource
@@ -38,14 +39,20 @@ def eventually(probe: Callable[[], T], what: str, timeout: float = 15.0) -> T:
 class SmallCluster:
     """``with SmallCluster(path, nodes=2) as cluster``; everything is gone at the end of the block."""
 
-    def __init__(self, path: Path, nodes: int = 1) -> None:
+    def __init__(self, path: Path, nodes: int = 1, api: EmbeddedApi | RealApi | None = None) -> None:
         self.path = path
+        self.api = api or EmbeddedApi(pod_logs=path / "logs")
+        self.real = isinstance(self.api, RealApi)
         self.prefix = f"ncptest-{secrets.token_hex(2)}"
         self.node_names = [f"node{number}" for number in range(1, nodes + 1)]
         self.node_netns = f"{self.prefix}-nodes"
         self.kubelet: Kubelet | None = None
         self.manager: ControllerManager | None = None
         self._stack = ExitStack()
+
+    def knows(self, minor: int) -> bool:
+        """Whether the API server is of Kubernetes 1.``minor`` or later, as the embedded one always is."""
+        return not isinstance(self.api, RealApi) or self.api.version[:2] >= (1, minor)
 
     def __enter__(self) -> SmallCluster:
         with ExitStack() as stack:
@@ -58,13 +65,12 @@ class SmallCluster:
                 "link set br0 up",
             ):
                 subprocess.run(["ip", "-n", self.node_netns, *command.split()], check=True)
-            self.api = stack.enter_context(EmbeddedApi(pod_logs=self.path / "logs"))
+            stack.enter_context(self.api)
             self.kube = Kube.connect(str(self.api.kubeconfig))
             stack.callback(self.kube.close)
             stack.callback(self.stop)
             self.start_kubelet()
-            self.manager = ControllerManager(self.kube)
-            self.manager.start()
+            self.start_manager()
             self._stack = stack.pop_all()
         return self
 
@@ -77,6 +83,20 @@ class SmallCluster:
             self.manager.stop()
             self.manager = None
         self.stop_kubelet()
+
+    def start_manager(self) -> ControllerManager:
+        """Start the controllers, as a new process would; beside a real server they also collect garbage."""
+        self.manager = ControllerManager(self.kube, collector=self.real)
+        self.manager.start()
+        return self.manager
+
+    def restart_api(self) -> None:
+        """Kill the API server and start it again on what it had stored."""
+        if isinstance(self.api, RealApi):
+            self.api.restart()
+        else:
+            self.api.kill()
+            self.api.start()
 
     def start_kubelet(self) -> Kubelet:
         """Start the kubelets, as a new process would."""

@@ -267,6 +267,10 @@ def test_endpoints_follow_pods(cluster: SmallCluster, space: str) -> None:
     cluster.create(DEPLOYMENTS, workload(space, replicas=2))
 
     def told() -> dict[str, list[str]]:
+        if not cluster.knows(21):
+            held = cluster.get(ENDPOINTS, space, "web") or {}
+            good = [one["ip"] for each in held.get("subsets", ()) for one in each.get("addresses", ())]
+            return {"IPv4": sorted(good)}
         found, _ = cluster.kube.list(ENDPOINT_SLICES, space, label_selector="kubernetes.io/service-name=web")
         out: dict[str, list[str]] = {"IPv4": [], "IPv6": []}
         for each in found:
@@ -276,7 +280,8 @@ def test_endpoints_follow_pods(cluster: SmallCluster, space: str) -> None:
 
     def there() -> dict[str, list[str]]:
         ips = [[one["ip"] for one in each["status"].get("podIPs", ())] for each in cluster.pods(space) if ready(each)]
-        return {"IPv4": sorted(each[0] for each in ips), "IPv6": sorted(each[1] for each in ips)}
+        families = ["IPv4", "IPv6"] if cluster.knows(21) else ["IPv4"]
+        return {family: sorted(each[place] for each in ips) for place, family in enumerate(families)}
 
     eventually(lambda: len(told()["IPv4"]) == 2 and told() == there(), "two endpoints a family")
     subset = eventually(lambda: cluster.kube.get(ENDPOINTS, "web", space).get("subsets"), "Endpoints")[0]
@@ -284,7 +289,7 @@ def test_endpoints_follow_pods(cluster: SmallCluster, space: str) -> None:
     cluster.kube.patch(DEPLOYMENTS, "web", space, body={"spec": {"replicas": 1}})
     eventually(lambda: len(told()["IPv4"]) == 1 and told() == there(), "one endpoint a family")
     cluster.kube.delete(SERVICES, "web", space)
-    eventually(lambda: told() == {"IPv4": [], "IPv6": []}, "the slices went with the service")
+    eventually(lambda: not any(told().values()), "the slices went with the service")
     eventually(lambda: cluster.get(ENDPOINTS, space, "web") is None, "so did Endpoints")
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from labs.cluster.manager import ControllerManager
 from labs.kubelet import netns
 from ncp.kube.resources import DEPLOYMENTS, PODS
 from tests.cluster.small_cluster import SmallCluster, eventually, pod, ready
@@ -39,8 +38,7 @@ def test_controllers_that_die_amid_their_work_leave_nothing_double(cluster: Smal
         assert cluster.manager is not None
         cluster.manager.stop()
         most = max(most, len(cluster.pods(space)))
-        cluster.manager = ControllerManager(cluster.kube)
-        cluster.manager.start()
+        cluster.start_manager()
     eventually(all_ready(cluster, space, 30), "thirty pods")
     assert max(most, len(cluster.pods(space))) <= 30
 
@@ -49,8 +47,7 @@ def test_a_killed_api_server_that_comes_back_changes_nothing(cluster: SmallClust
     cluster.create(PODS, pod(space, "before", 80))
     eventually(all_ready(cluster, space, 1), "the pod is ready")
     adds = len(cluster.calls("ADD"))
-    cluster.api.kill()
-    cluster.api.start()
+    cluster.restart_api()
     cluster.create(PODS, pod(space, "after", 80))
     eventually(all_ready(cluster, space, 2), "the next pod is ready")
     assert len(cluster.calls("ADD")) == adds + 1
@@ -144,6 +141,7 @@ def test_the_controllers_process_runs_and_ends_on_request(cluster: SmallCluster,
     assert cluster.manager is not None
     cluster.manager.stop()
     command = [sys.executable, "-m", "labs.cluster", "--kubeconfig", str(cluster.api.kubeconfig)]
+    command += ["--standalone-gc"] if cluster.real else []
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         cluster.create(DEPLOYMENTS, deployment(space, 2))
@@ -151,8 +149,7 @@ def test_the_controllers_process_runs_and_ends_on_request(cluster: SmallCluster,
     finally:
         process.terminate()
         assert process.wait(10) == 0
-        cluster.manager = ControllerManager(cluster.kube)
-        cluster.manager.start()
+        cluster.start_manager()
 
 
 def test_a_namespace_removed_under_a_running_pod_is_noticed_by_the_audit(cluster: SmallCluster, space: str) -> None:
