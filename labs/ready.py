@@ -18,6 +18,7 @@ from ncp.kube.client import AccessError, ApiError, Kube
 from ncp.kube.resources import LEASES, NODES
 
 POLL_SECONDS = 0.03
+SLOWEST_POLL_SECONDS = 0.5
 START_SECONDS = 60.0
 LEASE_NAMESPACE = "kube-node-lease"
 
@@ -52,16 +53,17 @@ class Waiter:
             LabError: one of the processes died, or time is up; with the end of the log that should say why.
         """
         needs = tuple(needs)
-        deadline = time.monotonic() + seconds
+        started = time.monotonic()
         while not condition():
             for running in needs:
                 if not running.alive:
                     name = running.command.name
                     raise LabError(with_tail(f"{name} died before {what}", self._state.log(name)))
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - started
+            if waited > seconds:
                 message = f"after {seconds:.0f} s it is still not so that {what}"
                 raise LabError(with_tail(message, self._state.log(needs[0].command.name)) if needs else message)
-            if self._given_up.wait(POLL_SECONDS):
+            if self._given_up.wait(min(SLOWEST_POLL_SECONDS, POLL_SECONDS + waited / 100)):
                 raise LabError(f"gave up waiting until {what}")
 
 
@@ -103,7 +105,7 @@ def api_answers(state: State) -> bool:
 
 
 def nodes_ready(state: State, since: float = 0.0) -> set[str] | None:
-    """Names of the nodes that are Ready; None when the API does not answer.
+    """Names of the nodes that take pods; None when the API does not answer.
 
     Args:
         state: the lab.
@@ -130,8 +132,11 @@ def _kube(kubeconfig: str, written: int) -> Kube:
 
 
 def _is_ready(node: dict[str, Any]) -> bool:
-    conditions = node.get("status", {}).get("conditions") or ()
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    """Ready, its network too, and no longer kept from pods by the taints of a node that was not."""
+    conditions = {one["type"]: one["status"] for one in node.get("status", {}).get("conditions") or ()}
+    taints = node.get("spec", {}).get("taints") or ()
+    kept = any(taint["key"].startswith("node.kubernetes.io/") for taint in taints)
+    return conditions.get("Ready") == "True" and conditions.get("NetworkUnavailable") != "True" and not kept
 
 
 def _renewal(lease: dict[str, Any]) -> float:
