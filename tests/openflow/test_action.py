@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdn.openflow.action import pack_actions, pack_instructions
+from sdn.openflow.message import pack_meter, pack_packet_out
 from sdn.openflow.pack import pack_flow
 from sdn.pipeline import flow as f
-from tests.openflow.oracle import actions_packed, parse
+from tests.openflow.oracle import DATAPATH, Padded, actions_packed, of, os_ken_action, parse
 from tests.openflow.strategies import ORIGIN, action_lists
 
 AFFINITY = f.Learn(
@@ -77,3 +78,23 @@ def test_what_cannot_be_written_is_refused_by_name(action: f.Action, complaint: 
 def test_a_goto_among_the_actions_is_refused() -> None:
     with pytest.raises(ValueError, match="may only be the last action"):
         pack_instructions((f.Goto(5), f.Output(1)))
+
+
+@pytest.mark.parametrize("command", [0, 1, 2])
+@pytest.mark.parametrize("meter", [f.MeterEntry(5, 1000), f.MeterEntry(0xFFFFFFFE, 100, 50, packets=True)], ids=str)
+def test_os_ken_writes_the_same_meters(meter: f.MeterEntry, command: int) -> None:
+    flags = (2 if meter.packets else 1) | (4 if meter.burst else 0)
+    bands = [] if command == 2 else [of.OFPMeterBandDrop(meter.rate, meter.burst)]
+    message = of.OFPMeterMod(DATAPATH, command, flags, meter.id, bands)
+    message.set_xid(9)
+    message.serialize()
+    assert pack_meter(meter, command, 9) == bytes(message.buf)
+
+
+def test_os_ken_writes_the_same_packets_out() -> None:
+    actions = (f.SetField("reg2", 4), f.Resubmit(9), f.Output(7))
+    known = [Padded(os_ken_action(one)) for one in actions]
+    message = of.OFPPacketOut(DATAPATH, 0xFFFFFFFF, of.OFPMatch(in_port=5), known, b"frame")
+    message.set_xid(9)
+    message.serialize()
+    assert pack_packet_out(b"frame", actions, 5, 9) == bytes(message.buf)
