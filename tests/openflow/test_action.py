@@ -10,7 +10,7 @@ from sdn.openflow.action import pack_actions, pack_instructions
 from sdn.openflow.message import pack_meter, pack_packet_out
 from sdn.openflow.pack import pack_flow
 from sdn.pipeline import flow as f
-from tests.openflow.oracle import DATAPATH, Padded, actions_packed, of, os_ken_action, parse
+from tests.openflow.oracle import DATAPATH, actions_packed, of, os_ken_action, parse
 from tests.openflow.strategies import ORIGIN, action_lists
 
 AFFINITY = f.Learn(
@@ -92,8 +92,8 @@ def test_os_ken_writes_the_same_meters(meter: f.MeterEntry, command: int) -> Non
 
 
 def test_os_ken_writes_the_same_packets_out() -> None:
-    actions = (f.SetField("reg2", 4), f.Resubmit(9), f.Output(7))
-    known = [Padded(os_ken_action(one)) for one in actions]
+    actions = (f.SetField("reg2", 4), f.Group(9), f.Output(7))
+    known = [os_ken_action(one) for one in actions]
     message = of.OFPPacketOut(DATAPATH, 0xFFFFFFFF, of.OFPMatch(in_port=5), known, b"frame")
     message.set_xid(9)
     message.serialize()
