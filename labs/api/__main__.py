@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import os
 import socket
+import sqlite3
 import sys
 from pathlib import Path
 
 import uvicorn
 import yaml
 
-from labs.api.app import Api
+from labs.api.app import Api, InUseError
 
 CONTEXT = "ncp-lab"
 
@@ -20,16 +22,23 @@ CONTEXT = "ncp-lab"
 class Server(uvicorn.Server):
     """A uvicorn server that ends its streams when it is told to stop."""
 
-    def __init__(self, config: uvicorn.Config, api: Api, ready: str) -> None:
+    def __init__(self, config: uvicorn.Config, api: Api, ready: str, *, lifeline: bool) -> None:
         super().__init__(config)
-        self._api, self._ready = api, ready
+        self._api, self._ready, self._lifeline = api, ready, lifeline
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Says when the server is ready."""
         await super().startup(sockets)
+        if self._lifeline:
+            asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._heard)
         if self.started:
             sys.stdout.write(self._ready + "\n")
             sys.stdout.flush()
+
+    def _heard(self) -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Ends the streams first: they would never end by themselves."""
@@ -62,6 +71,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--kubeconfig", type=Path, help="file to write a kubeconfig to")
     parser.add_argument("--history", type=int, default=10000, help="events kept for watches that resume")
     parser.add_argument("--pod-logs", type=Path, help="directory of the pods' logs")
+    parser.add_argument(
+        "--lifeline", action="store_true", help="end when standard input closes: with the parent process"
+    )
     return parser.parse_args(argv)
 
 
@@ -77,14 +89,19 @@ def main() -> None:
         sys.exit(f"cannot listen on {options.host}:{options.port}: {error.strerror}; choose another --port, or 0")
     host = f"[{options.host}]" if ":" in options.host else options.host
     url = f"http://{host}:{listening.getsockname()[1]}"
-    api = Api(options.data, history=options.history, pod_logs=options.pod_logs)
+    try:
+        api = Api(options.data, history=options.history, pod_logs=options.pod_logs)
+    except InUseError as error:
+        sys.exit(str(error))
+    except sqlite3.DatabaseError as error:
+        sys.exit(f"{options.data} does not hold a database of this server: {error}; move it away to begin anew")
     if options.kubeconfig:
         write_kubeconfig(options.kubeconfig, url)
     config = uvicorn.Config(
         api.starlette(), loop="uvloop", http="httptools", ws="none", access_log=False, log_level="warning",
         timeout_graceful_shutdown=3, proxy_headers=False, server_header=False, timeout_keep_alive=300, backlog=1024,
     )  # fmt: skip
-    Server(config, api, f"listening on {url}").run(sockets=[listening])
+    Server(config, api, f"listening on {url}", lifeline=options.lifeline).run(sockets=[listening])
 
 
 if __name__ == "__main__":

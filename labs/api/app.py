@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 from starlette.applications import Starlette
@@ -37,6 +38,7 @@ class Api:
 
     def __init__(self, data: Path, *, history: int, pod_logs: Path | None) -> None:
         data.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(data)
         self.store = Store(data / "objects.sqlite", history=history)
         self.catalog = Catalog()
         self.store.listen(self._follow_definitions, "customresourcedefinitions.apiextensions.k8s.io")
@@ -65,6 +67,7 @@ class Api:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.store.close()
+            self._lock.close()
 
     def starlette(self) -> Starlette:
         """The ASGI application."""
@@ -84,6 +87,21 @@ class Api:
             Mount("/", self.resources),
         ]
         return Starlette(routes=routes, lifespan=self._lifespan, middleware=[Middleware(WithoutTrailingSlash)])
+
+
+class InUseError(RuntimeError):
+    """Another server works on the data directory."""
+
+
+def _locked(data: Path) -> IO[bytes]:
+    """Takes the directory for this process, as long as the returned file is open; :class:`InUseError` if it is taken."""
+    lock = (data / "lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise InUseError(f"another API server uses {data}; stop it, or choose another --data") from None
+    return lock
 
 
 class WithoutTrailingSlash:

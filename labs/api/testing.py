@@ -1,4 +1,7 @@
-"""An API server for a test: a process of its own over a directory of its own, gone at the end of the block."""
+"""An API server for a test: a process of its own over a directory of its own, gone at the end of the block.
+
+It also ends when the test's process does, however that dies: it holds the other end of the server's standard input.
+"""
 
 from __future__ import annotations
 
@@ -56,13 +59,13 @@ class EmbeddedApi:
         """Starts the server and waits until it listens; after a stop it comes back on the same port and data."""
         command = [
             sys.executable, "-m", "labs.api", "--data", str(self.data), "--port", str(self._port),
-            "--kubeconfig", str(self.kubeconfig), "--history", str(self._history),
+            "--kubeconfig", str(self.kubeconfig), "--history", str(self._history), "--lifeline",
         ]  # fmt: skip
         if self._pod_logs:
             command += ["--pod-logs", str(self._pod_logs)]
         log = (self._own / "log").open("ab")
         with log:
-            self._server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+            self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         said = self._first_line()
         if not said.startswith("listening on "):
             self.kill()
@@ -94,8 +97,9 @@ class EmbeddedApi:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
-        if server.stdout is not None:
-            server.stdout.close()
+        for stream in (server.stdin, server.stdout):
+            if stream is not None:
+                stream.close()
 
     def _clean(self) -> None:
         shutil.rmtree(self._own, ignore_errors=True)

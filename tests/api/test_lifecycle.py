@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from labs.api.testing import EmbeddedApi
 from tests.api.client import MERGE, Client
@@ -128,3 +134,28 @@ def test_deletions_under_way_are_finished_after_a_restart(tmp_path: Path) -> Non
         api.start()
         client.ok("PATCH", f"{path}/held", {"metadata": {"finalizers": None}}, media=MERGE)
         client.until_gone("/api/v1/namespaces/going")
+
+
+def test_a_directory_is_used_by_one_server_at_a_time(tmp_path: Path) -> None:
+    with EmbeddedApi(tmp_path / "data"), pytest.raises(RuntimeError, match="another API server uses"):
+        EmbeddedApi(tmp_path / "data").__enter__()
+
+
+def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "objects.sqlite").write_bytes(b"this is not a database, whatever its name says" * 50)
+    with pytest.raises(RuntimeError, match="does not hold a database of this server"):
+        EmbeddedApi(tmp_path).__enter__()
+
+
+def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    script = "import os; from labs.api.testing import EmbeddedApi; api = EmbeddedApi(); api.start(); print(api.pid); os.kill(os.getpid(), 9)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+    )
+    server, end = int(done.stdout), time.monotonic() + 10
+    while Path(f"/proc/{server}/cmdline").exists() and b"labs.api" in Path(f"/proc/{server}/cmdline").read_bytes():
+        assert time.monotonic() < end, "the server outlives its parent"
+        time.sleep(0.02)
