@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from ipam.address import Address, Prefix
 from ncp.manager import records as r
-from ncp.manager.decide import NAMESPACE, Books, age, wants_no_snat
+from ncp.manager.accounts import wants_no_snat
+from ncp.manager.decide import Books, age
 from ncp.manager.layout import SHARED_ROUTER, Layout
 from ncp.manager.records import NamespaceRecord, PodRecord, Port, Segment
 from ncp.manager.supply import first_host
@@ -35,7 +36,7 @@ def _read(books: Books, namespaces: Sequence[NamespaceRecord], pods: Sequence[Po
     for pod in pods:
         books.see_pod((pod.namespace, pod.name), pod)
     for namespace in namespaces:
-        books.open_account(namespace)
+        books.accounts.open(namespace)
     _recover_segments(books, pods)
     for pod in pods:
         shown, tenant = pod.annotations.get(r.PORT), books.tenants.get(pod.namespace)
@@ -70,7 +71,7 @@ def _recover_segments(books: Books, pods: Iterable[PodRecord]) -> None:
         router = tenant.segments[0].router if tenant.segments else own
         gateways = tuple(first_host(subnet) for subnet in subnets)
         try:
-            books.recover(tenant, Segment(vni, router, gateways, books.layout.enable_snat and not no_snat))
+            books.accounts.recover(tenant, Segment(vni, router, gateways, books.layout.enable_snat and not no_snat))
         except ValueError:
             continue  # somebody else has it: the pods' ports are decided anew, with events
 
@@ -91,11 +92,11 @@ def _rest_shown(books: Books, tenant: Tenant, now: float) -> None:
     try:
         shown = r.parse_resting(text)
     except ValueError as error:
-        books.malformed((NAMESPACE, ("", tenant.record.name)), r.RESTING, error)
+        books.accounts.malformed(tenant.record.name, r.RESTING, error)
         return
     for address, until in sorted(shown.items()):
         if until > now:
-            books.lay_to_rest(tenant, address, min(until, now + books.layout.rest))
+            books.accounts.lay_to_rest(tenant, address, min(until, now + books.layout.rest))
 
 
 def _rest_finished(books: Books, pods: Iterable[PodRecord], now: float) -> None:
@@ -111,7 +112,7 @@ def _rest_finished(books: Books, pods: Iterable[PodRecord], now: float) -> None:
             continue  # it never was a port
         for address in addresses:
             if until > now and not any(ledger.rest_of(address) for ledger in tenant.chain.ledgers()):
-                books.lay_to_rest(tenant, address, min(until, now + books.layout.rest))
+                books.accounts.lay_to_rest(tenant, address, min(until, now + books.layout.rest))
 
 
 def _go_on(books: Books) -> None:

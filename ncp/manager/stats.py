@@ -16,6 +16,6 @@ def stats_of(books: Books) -> Stats:
                 free, held = sum(x.free for x in ledgers), sum(x.held for x in ledgers)
                 usages.append(Usage(name, family, free, held, sum(x.resting for x in ledgers)))
     blocks = tuple(
-        BlockUsage(str(block.prefix), block.capacity, len(block.used)) for block in books.supply.blocks.blocks
+        BlockUsage(str(block.prefix), block.capacity, len(block.used)) for block in books.accounts.supply.blocks.blocks
     )
-    return Stats(tuple(usages), blocks, len(books.ports), len(books.failures), len(books.supply.vnis))
+    return Stats(tuple(usages), blocks, len(books.ports), len(books.failures), len(books.accounts.supply.vnis))

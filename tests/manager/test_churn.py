@@ -22,9 +22,9 @@ def check(w: World) -> None:
     assert live == w.books.ports.keys() | w.books.failures.keys()
     shown = [parse_interface(g).prefix for name in w.namespaces if "ncp/segments" in w.annotations(name)
              for s in w.segments(name) for g in s["gateways"]]  # fmt: skip
-    assert sorted(shown) == list(w.books.supply.blocks.given()), "subnets given are not those shown"
+    assert sorted(shown) == list(w.books.accounts.supply.blocks.given()), "subnets given are not those shown"
     numbers = [s["vni"] for name in w.namespaces if "ncp/segments" in w.annotations(name) for s in w.segments(name)]
-    assert sorted(numbers) == list(w.books.supply.vnis), "numbers given are not those shown"
+    assert sorted(numbers) == list(w.books.accounts.supply.vnis), "numbers given are not those shown"
     for tenant in w.books.tenants.values():
         for ledger in tenant.chain.ledgers():
             assert ledger.held + ledger.resting + ledger.free == ledger.usable
@@ -45,8 +45,8 @@ def check_all_comes_back(w: World) -> None:
     for name in list(w.namespaces):
         w.delete_namespace(name)
     w.settle()
-    assert w.books.supply.blocks.given() == ()
-    assert len(w.books.supply.vnis) == 0
+    assert w.books.accounts.supply.blocks.given() == ()
+    assert len(w.books.accounts.supply.vnis) == 0
 
 
 def crash(w: World, written: int) -> None:
