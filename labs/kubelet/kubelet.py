@@ -21,7 +21,6 @@ from labs.cluster.pods import is_leaving, is_terminal, now_text, seconds
 from labs.cluster.workqueue import WorkQueue
 from labs.kubelet import cni, netns, status
 from labs.kubelet.config import Config, NodeSpec
-from labs.kubelet.netns import Doorway
 from labs.kubelet.nodes import Nodes
 from labs.kubelet.probes import Prober, Target
 from labs.kubelet.responder import Responders
@@ -59,7 +58,6 @@ class Kubelet:
         self._restarts: dict[str, list[tuple[str, str]]] = {}
         self._unknown_fields: set[str] = set()
         self._lock = threading.Lock()
-        self._doorways = {name: Doorway(node.netns) for name, node in config.nodes.items()}
         self.responders = Responders()
         self._queue: WorkQueue[str] = WorkQueue("kubelet", self._sync, config.max_parallel, expected=(NotNow, ApiError))
         self._prober = Prober(self.responders.loop, self._queue.add, self._gave_up)
@@ -91,8 +89,6 @@ class Kubelet:
         self._queue.stop()
         self.nodes.stop()
         self.responders.close()
-        for doorway in self._doorways.values():
-            doorway.close()
 
     def audit(self) -> None:
         """Look again at every pod that has a sandbox and no object, or an object and no living sandbox."""
@@ -230,7 +226,7 @@ class Kubelet:
             return why
         self._serving.add(uid)
         address = sandbox.addresses[0] if sandbox.addresses else "127.0.0.1"
-        self._prober.start(Target(uid, pod, address, inside, self._doorways[node.name]))
+        self._prober.start(Target(uid, pod, address, inside, node.netns))
         return ""
 
     # Taking down

@@ -16,7 +16,6 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -109,25 +108,6 @@ def popen_in(name: str, command: Sequence[str], **options: object) -> subprocess
 def interfaces(name: str) -> tuple[str, ...]:
     """Names of the interfaces in the namespace ``name``."""
     return run_in(name, lambda: tuple(label for _, label in socket.if_nameindex()))
-
-
-class Doorway:
-    """A thread that stays inside one namespace, for callers that need many sockets from it (a node's probes)."""
-
-    def __init__(self, name: str) -> None:
-        self._inside = ThreadPoolExecutor(1, f"netns-{name}", initializer=enter, initargs=(name,))
-
-    def call(self, call: Callable[[], _T]) -> _T:
-        """Run ``call`` inside and wait for what it returns."""
-        return self._inside.submit(call).result()
-
-    def submit(self, call: Callable[[], _T]) -> Future[_T]:
-        """Run ``call`` inside, without waiting."""
-        return self._inside.submit(call)
-
-    def close(self) -> None:
-        """Let the thread end."""
-        self._inside.shutdown(wait=False)
 
 
 def _in_new_thread(call: Callable[[], _T]) -> _T:

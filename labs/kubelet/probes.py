@@ -12,23 +12,23 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from labs.kubelet import netns
-from labs.kubelet.netns import Doorway
 from labs.kubelet.status import Health
 
 _log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
+_NOT_FOUND = 127  # a shell's exit code for a program that is not there
 _KINDS = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
 class Target(NamedTuple):
-    """Where a pod is probed: from the ``doorway`` of its node, at its first address, commands in its namespace."""
+    """Where a pod is probed: from its node's namespace, at its first address, commands in the pod's namespace."""
 
     uid: str
     pod: Json
     address: str
     netns: str
-    doorway: Doorway
+    node_netns: str
 
 
 class Prober:
@@ -78,7 +78,10 @@ class Prober:
 
     def _begin(self, target: Target, containers: list[Json]) -> None:
         self._end(target.uid)
-        self._tasks[target.uid] = [self._loop.create_task(self._follow(target, container)) for container in containers]
+        tasks = [self._loop.create_task(self._follow(target, container)) for container in containers]
+        for task in tasks:
+            task.add_done_callback(_tell_crash)
+        self._tasks[target.uid] = tasks
 
     def _end(self, uid: str) -> None:
         for task in self._tasks.pop(uid, ()):
@@ -139,11 +142,16 @@ class Prober:
         self._changed(uid)
 
 
+def _tell_crash(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a probe stopped for good", exc_info=error)
+
+
 async def attempt(target: Target, container: Json, probe: Json) -> str:
     """Probe once; the empty string is success, else the text says what went wrong.
 
-    ``grpc`` and ``httpGet`` over HTTPS only connect: nothing here speaks those. A program that ``exec`` names and that
-    this host lacks counts as success: there is no image it could come from.
+    ``grpc`` and ``httpGet`` over HTTPS only connect: nothing here speaks those. A program that ``exec`` names, or that
+    its shell does not find, counts as success: there is no image it could come from.
     """
     timeout = probe.get("timeoutSeconds") or 1
     try:
@@ -161,7 +169,7 @@ async def _one(target: Target, container: Json, probe: Json, timeout: float) -> 
     if action is None:
         raise ValueError(f"the probe has none of exec, httpGet, tcpSocket, grpc: {sorted(probe)}")
     host, port = action.get("host") or target.address, _number(container, action["port"])
-    sock = await asyncio.wrap_future(target.doorway.submit(lambda: _socket(host)))
+    sock = await asyncio.to_thread(netns.run_in, target.node_netns, lambda: _socket(host))
     with sock:
         await asyncio.get_running_loop().sock_connect(sock, (host, port))
         if "httpGet" not in probe or action.get("scheme", "HTTP") == "HTTPS":
@@ -216,6 +224,6 @@ def _execute(target: Target, command: list[str], timeout: float) -> str:
         return ""
     except subprocess.TimeoutExpired:
         return f"{command[0]} did not end within {timeout} s"
-    if done.returncode == 0:
+    if done.returncode in (0, _NOT_FOUND):
         return ""
     return f"{command[0]} ended with {done.returncode}: {done.stdout[:200].decode('utf-8', 'replace').strip()}"
