@@ -24,39 +24,11 @@ def ncp(lab, *arguments, stdin=None):
     return subprocess.run([*NCP, *arguments], input=stdin, env=environment, capture_output=True, text=True, timeout=60)
 
 
-def running(lab, space="runtime"):
-    pods = lab.get("pods", "-n", space)["items"]
-    ready_pods = [
-        pod for pod in pods if pod.get("status", {}).get("phase") == "Running" and pod["status"].get("podIPs")
-    ]
-    return {
-        f"{space}/{pod['metadata']['name']}": tuple(one["ip"] for one in pod["status"]["podIPs"]) for pod in ready_pods
-    }
-
-
 @pytest.fixture(scope="module")
 def pods(lab):
     """Pods on every node, by name, with their addresses; made once for this file."""
-    labels = {"app": "web"}
-    container = {"name": "web", "image": "web", "ports": [{"containerPort": 8080}]}
-    deployment = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "web", "namespace": "runtime"},
-        "spec": {
-            "replicas": REPLICAS,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
-        },
-    }
-    lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "runtime"}}, deployment)
-    lab.wait(lambda: len(running(lab)) == REPLICAS, "every pod runs")
-    yield running(lab)
+    yield lab.web("runtime", REPLICAS)
     lab.kubectl("delete", "namespace", "runtime", "--wait=false")
-
-
-def reaches(lab, pod, address):
-    return lab.exec(pod, "ping", "-n", "-c1", "-W1", address).returncode == 0
 
 
 def test_pods_nodes_and_the_outside_reach_each_other_without_a_lost_first_packet(lab, pods):
@@ -64,11 +36,11 @@ def test_pods_nodes_and_the_outside_reach_each_other_without_a_lost_first_packet
     for addresses in (addresses for _, addresses in others):
         assert len(addresses) == 2, "IPv4 and IPv6"
         for address in addresses:
-            assert reaches(lab, first, address)
+            assert lab.reaches(first, address)
             assert lab.exec_node("node2", "ping", "-n", "-c1", "-W1", address).returncode == 0
             assert lab.exec_external("ping", "-n", "-c1", "-W1", address).returncode == 0
     for upstream in ("203.0.113.1", "2001:db8:113::1"):
-        assert reaches(lab, first, upstream)
+        assert lab.reaches(first, upstream)
 
 
 def test_nothing_is_answered_twice(lab, pods):
@@ -171,8 +143,8 @@ def test_a_switch_that_was_killed_forwards_again(lab, pods):
     (source, addresses), *others = pods.items()
     lab.restart("switch", "node1")
     for other, there in others:
-        lab.wait(lambda other=other: reaches(lab, other, addresses[0]), f"{other} reaches {source} again", 5)
-        assert reaches(lab, source, there[1])
+        lab.wait(lambda other=other: lab.reaches(other, addresses[0]), f"{other} reaches {source} again", 5)
+        assert lab.reaches(source, there[1])
 
 
 def test_a_lab_killed_whole_comes_back_with_the_same_addresses(lab, pods):
@@ -181,10 +153,10 @@ def test_a_lab_killed_whole_comes_back_with_the_same_addresses(lab, pods):
     lab.wait(lambda: not any(one.alive for one in Table(lab.state)), "every process is dead")
     assert ncp(lab, "status").returncode == 1
     assert lab.up() is True
-    lab.wait(lambda: running(lab) == pods, "the same pods run at the same addresses")
+    lab.wait(lambda: lab.running("runtime") == pods, "the same pods run at the same addresses")
     (first, _), *others = pods.items()
     for _, addresses in others:
-        lab.wait(lambda to=addresses[0]: reaches(lab, first, to), f"{first} reaches {addresses[0]} again")
+        lab.wait(lambda to=addresses[0]: lab.reaches(first, to), f"{first} reaches {addresses[0]} again")
     assert ncp(lab, "up").returncode == 0
 
 

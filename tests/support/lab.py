@@ -88,6 +88,33 @@ class Lab:
         """Run a command on the external host."""
         return self._run(execute.of_external(self.state), command, timeout)
 
+    def web(self, space: str, replicas: int) -> dict[str, tuple[str, ...]]:
+        """Run a deployment in a namespace of its own; addresses by pod, once every replica runs."""
+        labels = {"app": "web"}
+        container = {"name": "web", "image": "web", "ports": [{"containerPort": 8080}]}
+        spec = {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        }
+        metadata = {"name": "web", "namespace": space}
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
+        self.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})
+        self.wait(lambda: len(self.running(space)) == replicas, f"every pod of {space} runs")
+        return self.running(space)
+
+    def running(self, space: str) -> dict[str, tuple[str, ...]]:
+        """Addresses of the running pods of a namespace, by ``NAMESPACE/POD``."""
+        return {
+            f"{space}/{pod['metadata']['name']}": tuple(one["ip"] for one in pod["status"]["podIPs"])
+            for pod in self.get("pods", "-n", space)["items"]
+            if pod.get("status", {}).get("phase") == "Running" and pod["status"].get("podIPs")
+        }
+
+    def reaches(self, pod: str, address: str) -> bool:
+        """Whether the first echo request of a pod is answered."""
+        return self.exec(pod, "ping", "-n", "-c1", "-W1", address).returncode == 0
+
     def wait(self, condition: Callable[[], Found], what: str, seconds: float = WAIT_SECONDS) -> Found:
         """The first true answer of ``condition``; fails with ``what`` when there is none in time."""
         deadline = time.monotonic() + seconds
