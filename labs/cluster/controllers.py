@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from labs.cluster import daemonsets, deployments, endpoints, jobs, replicasets, statefulsets
+from labs.cluster import daemonsets, deployments, endpoints, jobs, mirroring, replicasets, statefulsets
 from labs.cluster.pods import controller_of, is_leaving, is_ready
 from labs.cluster.revisions import CONTROLLER_REVISIONS
 from labs.cluster.selectors import equal_labels, matches
+from labs.cluster.slicing import SERVICE_LABEL
 from labs.cluster.view import View
 from labs.cluster.writes import Plan, Write
 from ncp.kube.reflector import Key
@@ -130,7 +131,7 @@ def _services_of(view: View, pod: Json) -> Iterable[Key]:
 
 
 def _service_named(_: View, endpoint_slice: Json) -> Iterable[Key]:
-    name = (endpoint_slice["metadata"].get("labels") or {}).get(endpoints.SERVICE_LABEL)
+    name = (endpoint_slice["metadata"].get("labels") or {}).get(SERVICE_LABEL)
     if name:
         yield (endpoint_slice["metadata"]["namespace"], name)
 
@@ -169,15 +170,23 @@ def _plan_job(view: View, job: Json, now: float) -> Plan:
     return jobs.plan(job, view.within(PODS, _namespace(job)), now)
 
 
-def _plan_slices(view: View, service: Json, now: float) -> Plan:
-    space, name = _namespace(service), service["metadata"]["name"]
-    held = [
+def _slices_named(view: View, key: Key) -> list[Json]:
+    return [
         each
-        for each in view.within(ENDPOINT_SLICES, space)
-        if (each["metadata"].get("labels") or {}).get(endpoints.SERVICE_LABEL) == name and not is_leaving(each)
+        for each in view.within(ENDPOINT_SLICES, key[0])
+        if (each["metadata"].get("labels") or {}).get(SERVICE_LABEL) == key[1] and not is_leaving(each)
     ]
+
+
+def _plan_slices(view: View, service: Json, now: float) -> Plan:
     nodes = {each["metadata"]["name"]: each for each in view.all(NODES)}
-    return Plan(endpoints.slices(service, view.within(PODS, space), nodes, held))
+    held = _slices_named(view, _key(service))
+    return Plan(endpoints.slices(service, view.within(PODS, _namespace(service)), nodes, held))
+
+
+def _plan_mirror(view: View, held: Json, now: float) -> Plan:
+    key = _key(held)
+    return Plan(mirroring.mirror(held, view.get(SERVICES, key), _slices_named(view, key)))
 
 
 def _plan_endpoints(view: View, service: Json, now: float) -> Plan:
@@ -218,6 +227,12 @@ CONTROLLERS = (
         _plan_slices,
         (Watch(PODS, _services_of, 0.01), Watch(ENDPOINT_SLICES, _service_named)),
         (NODES,),
+    ),
+    Controller(
+        "endpointslicemirroring",
+        ENDPOINTS,
+        _plan_mirror,
+        (Watch(SERVICES, _itself), Watch(ENDPOINT_SLICES, _service_named)),
     ),
     Controller(
         "endpoints",

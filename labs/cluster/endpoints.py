@@ -1,39 +1,29 @@
-"""Endpoint slices and Endpoints: which pods are behind a Service (discovery/v1, core/v1). Pure functions.
-
-Only what changed is written: an endpoint stays in the slice it is in, and slices that say what they should are left
-alone.
-"""
+"""Endpoint slices and Endpoints: which pods are behind a Service (discovery/v1, core/v1). Pure functions."""
 
 from __future__ import annotations
 
-import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-import orjson
-
 from labs.cluster.pods import Json, is_leaving, is_ready, is_terminal, reference_to
 from labs.cluster.selectors import equal_labels
+from labs.cluster.slicing import MANAGER_LABEL, SERVICE_LABEL, Head, Ports, pack, port_key, port_list
 from labs.cluster.writes import Create, Delete, Replace, Write
 from ncp.kube.resources import ENDPOINT_SLICES, ENDPOINTS
 
-SERVICE_LABEL = "kubernetes.io/service-name"
-MANAGER_LABEL = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "endpointslice-controller.k8s.io"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 ENDPOINTS_MANAGER = {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
-SLICE_SIZE = 100
 ENDPOINTS_SIZE = 1000
-_SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 
 
 class _Member(NamedTuple):
     """A pod behind a service: its address in one family, its ports, and the endpoint as a slice shows it."""
 
     pod: Json
-    ports: tuple[tuple[str, str, int, str], ...]  # (name, protocol, number, application protocol)
+    ports: Ports
     endpoint: Json
 
 
@@ -53,9 +43,9 @@ def slices(service: Json, pods: Sequence[Json], nodes: Mapping[str, Json], held:
             by_ports[()] = []
         mine = [each for each in ours if each.get("addressType") == family]
         for ports, endpoints in by_ports.items():
-            same = [each for each in mine if _port_key(each) == _sorted(ports)]
+            same = [each for each in mine if port_key(each) == tuple(sorted(ports))]
             mine = [each for each in mine if each not in same]
-            writes += _pack(service, family, ports, endpoints, same)
+            writes += pack(_head(service), family, ports, endpoints, same)
         writes += [Delete(ENDPOINT_SLICES, each) for each in mine]
     writes += [Delete(ENDPOINT_SLICES, each) for each in ours if each.get("addressType") not in families]
     return writes
@@ -79,10 +69,10 @@ def endpoints(service: Json, pods: Sequence[Json], held: Json | None) -> list[Wr
         place = "addresses" if member.endpoint["conditions"]["ready"] else "notReadyAddresses"
         groups[member.ports][place].append(entry)
     subsets = []
-    for ports, places in sorted(groups.items(), key=lambda item: _sorted(item[0])):
+    for ports, places in sorted(groups.items(), key=lambda item: sorted(item[0])):
         subset: Json = {name: sorted(each, key=lambda entry: entry["ip"]) for name, each in places.items() if each}
         if ports:
-            subset["ports"] = _port_list(ports)
+            subset["ports"] = port_list(ports)
         subsets.append(subset)
     labels = {**(service["metadata"].get("labels") or {}), **ENDPOINTS_MANAGER}
     if service["spec"].get("clusterIP") == "None":
@@ -183,7 +173,7 @@ def _members(service: Json, chosen: list[Json], nodes: Mapping[str, Json], famil
         yield _Member(pod, ports, endpoint)
 
 
-def _resolve(service: Json, pod: Json) -> tuple[tuple[str, str, int, str], ...] | None:
+def _resolve(service: Json, pod: Json) -> Ports | None:
     """The service's ports as this pod serves them; None when it has none of them (a name no container knows)."""
     wanted = service["spec"].get("ports") or ()
     out = []
@@ -204,90 +194,9 @@ def _named_port(pod: Json, name: str, protocol: str) -> int | None:
     return int(name) if name.isdigit() else None
 
 
-def _port_list(ports: Iterable[tuple[str, str, int, str]]) -> list[Json]:
-    out = []
-    for name, protocol, number, application in ports:
-        port: Json = {"port": number, "protocol": protocol}
-        if name:
-            port["name"] = name
-        if application:
-            port["appProtocol"] = application
-        out.append(port)
-    return out
-
-
-def _sorted(ports: Iterable[tuple[str, str, int, str]]) -> tuple[tuple[str, str, int, str], ...]:
-    return tuple(sorted(ports))
-
-
-def _port_key(endpoint_slice: Json) -> tuple[tuple[str, str, int, str], ...]:
-    return _sorted(
-        (each.get("name") or "", each.get("protocol") or "TCP", each.get("port") or 0, each.get("appProtocol") or "")
-        for each in endpoint_slice.get("ports") or ()
-    )
-
-
-def _pack(
-    service: Json, family: str, ports: tuple[tuple[str, str, int, str], ...], wanted: list[Json], held: list[Json]
-) -> list[Write]:
-    """Put the ``wanted`` endpoints into the ``held`` slices and new ones, moving none that is in one already."""
-    missing = {each["addresses"][0]: each for each in wanted}
-    kept: list[tuple[Json, list[Json]]] = []
-    for each in sorted(held, key=lambda each: each["metadata"]["name"]):
-        stay = []
-        for endpoint in each.get("endpoints") or ():
-            if (new := missing.pop(endpoint["addresses"][0], None)) is not None:
-                stay.append(new)
-        kept.append((each, stay))
-    for _, stay in sorted(kept, key=lambda item: -len(item[1])):
-        while missing and len(stay) < SLICE_SIZE:
-            stay.append(missing.pop(next(iter(missing))))
-    writes: list[Write] = []
-    some = any(stay for _, stay in kept) or bool(missing)
-    spared = not some  # one empty slice is kept: it says that there is nothing behind the service
-    labels = _labels(service)
-    for each, stay in kept:
-        if not stay and not spared:
-            writes.append(Delete(ENDPOINT_SLICES, each))
-            continue
-        spared = spared and bool(stay)
-        if _plain(each.get("endpoints")) != _plain(stay) or not labels.items() <= each["metadata"]["labels"].items():
-            merged = {**each["metadata"], "labels": {**each["metadata"]["labels"], **labels}}
-            writes.append(Replace(ENDPOINT_SLICES, {**each, "metadata": merged, "endpoints": stay}))
-    rest = list(missing.values())
-    starts = range(0, len(rest), SLICE_SIZE) if kept else range(0, max(1, len(rest)), SLICE_SIZE)
-    writes += [Create(ENDPOINT_SLICES, _new(service, family, ports, rest[at : at + SLICE_SIZE])) for at in starts]
-    return writes
-
-
-def _plain(value: list[Json] | None) -> bytes:
-    return orjson.dumps(value or [], option=orjson.OPT_SORT_KEYS)
-
-
-def _labels(service: Json) -> dict[str, str]:
-    labels = {
-        **(service["metadata"].get("labels") or {}),
-        SERVICE_LABEL: service["metadata"]["name"],
-        MANAGER_LABEL: MANAGER,
-    }
+def _head(service: Json) -> Head:
+    metadata = service["metadata"]
+    labels = {**(metadata.get("labels") or {}), SERVICE_LABEL: metadata["name"], MANAGER_LABEL: MANAGER}
     if service["spec"].get("clusterIP") == "None":
         labels[HEADLESS_LABEL] = ""
-    return labels
-
-
-def _new(service: Json, family: str, ports: tuple[tuple[str, str, int, str], ...], held: list[Json]) -> Json:
-    name = service["metadata"]["name"]
-    suffix = "".join(secrets.choice(_SUFFIX) for _ in range(5))
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": f"{name}-{suffix}",
-            "namespace": service["metadata"]["namespace"],
-            "labels": _labels(service),
-            "ownerReferences": [reference_to(service)],
-        },
-        "addressType": family,
-        "endpoints": held,
-        "ports": _port_list(ports),
-    }
+    return Head(metadata["name"], metadata["namespace"], labels, reference_to(service))

@@ -45,14 +45,6 @@ class Loop:
                 self._watches[watch.resource].append((each.name, watch))
         self.queue: WorkQueue[Dirty] = WorkQueue("controller", self._work, workers, expected=(ApiError, ValueError))
 
-    def resources(self) -> set[Resource]:
-        """Everything the controllers read."""
-        return {
-            resource
-            for each in self._controllers.values()
-            for resource in (each.resource, *(watch.resource for watch in each.watches), *each.others)
-        }
-
     def changed(self, resource: Resource, old: Json | None, new: Json | None) -> None:
         """Mark what a change concerns."""
         view = self.view

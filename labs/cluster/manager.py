@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from labs.cluster.controllers import CONTROLLERS, Json
+from labs.cluster.controllers import CONTROLLERS, Controller, Json
 from labs.cluster.gc import Collector
 from labs.cluster.loop import Loop
 from labs.cluster.nodelife import NodeLife
@@ -18,6 +18,10 @@ NAMES = (*(each.name for each in CONTROLLERS), NODE_LIFE)
 WORKERS = 4
 
 
+def _read(controller: Controller) -> set[Resource]:
+    return {controller.resource, *(watch.resource for watch in controller.watches), *controller.others}
+
+
 class ControllerManager:
     """The controllers named in ``names``, with or without the scheduler and the garbage collection of a lone server."""
 
@@ -25,10 +29,10 @@ class ControllerManager:
         self, kube: Kube, names: Collection[str] = NAMES, *, scheduler: bool = True, collector: bool = False
     ) -> None:
         served = "v1" in kube.versions(ENDPOINT_SLICES.group)
-        chosen = [each for each in CONTROLLERS if each.name in names and (served or each.name != "endpointslice")]
+        chosen = [each for each in CONTROLLERS if each.name in names and (served or ENDPOINT_SLICES not in _read(each))]
         self._loop = Loop(kube, chosen, WORKERS)
         self._scheduler = Scheduler(kube, WORKERS) if scheduler else None
-        needed = self._loop.resources()
+        needed = {resource for each in chosen for resource in _read(each)}
         if self._scheduler is not None:
             needed |= set(Scheduler.needs)
         if NODE_LIFE in names:

@@ -293,13 +293,22 @@ def test_endpoints_follow_pods(cluster: SmallCluster, space: str) -> None:
     eventually(lambda: cluster.get(ENDPOINTS, space, "web") is None, "so did Endpoints")
 
 
-def test_endpoints_written_by_hand_stay(cluster: SmallCluster, space: str) -> None:
-    cluster.create(ENDPOINTS, {"metadata": {"name": "theirs", "namespace": space}, "subsets": []})
-    cluster.create(
-        SERVICES,
-        {"metadata": {"name": "web", "namespace": space}, "spec": {"ports": [{"port": 80}], "selector": LABELS}},
-    )
+def test_endpoints_written_by_hand_stay_and_are_mirrored(cluster: SmallCluster, space: str) -> None:
+    metadata = {"name": "theirs", "namespace": space}
+    ports = [{"port": 80, "protocol": "TCP"}]
+    cluster.create(ENDPOINTS, {"metadata": metadata, "subsets": [{"addresses": [{"ip": "192.0.2.1"}], "ports": ports}]})
+    cluster.create(SERVICES, {"metadata": metadata, "spec": {"ports": [{"port": 80}]}})
+    ours = {"metadata": {"name": "web", "namespace": space}, "spec": {"ports": [{"port": 80}], "selector": LABELS}}
+    cluster.create(SERVICES, ours)
     eventually(lambda: cluster.get(ENDPOINTS, space, "web"), "the controller has worked on this namespace")
+    if cluster.knows(21):
+
+        def mirrored() -> list[str]:
+            found, _ = cluster.kube.list(ENDPOINT_SLICES, space, label_selector="kubernetes.io/service-name=theirs")
+            return [one["addresses"][0] for each in found for one in each["endpoints"]]
+
+        eventually(lambda: mirrored() == ["192.0.2.1"], "a slice says the same")
+    cluster.kube.delete(SERVICES, "theirs", space)
     assert cluster.get(ENDPOINTS, space, "theirs") is not None
 
 

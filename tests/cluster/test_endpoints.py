@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from labs.cluster.endpoints import HEADLESS_LABEL, MANAGER_LABEL, SERVICE_LABEL, SLICE_SIZE, endpoints, slices
+from labs.cluster.endpoints import HEADLESS_LABEL, endpoints, slices
+from labs.cluster.mirroring import mirror
+from labs.cluster.slicing import MANAGER_LABEL, SERVICE_LABEL, SLICE_SIZE
 from labs.cluster.writes import Create, Delete, Replace, Write
 
 Json = dict[str, Any]
@@ -194,3 +196,33 @@ def test_families_of_a_server_that_knows_none() -> None:
     assert [each["addressType"] for each in apply([], slices(old, [pod(1)], {}, []))] == ["IPv4"]
     old["spec"]["clusterIP"] = "None"
     assert [each["addressType"] for each in apply([], slices(old, [pod(1)], {}, []))] == ["IPv4", "IPv6"]
+
+
+def test_pods_that_share_their_hosts_address_are_two_endpoints() -> None:
+    pods = [pod(1), pod(2, ready=False)]
+    pods[1]["status"]["podIPs"] = pods[0]["status"]["podIPs"]
+    held = apply([], slices(service(), pods, {}, []))
+    assert [each["conditions"]["ready"] for each in held[0]["endpoints"]] == [True, False]
+    assert slices(service(), pods, {}, held) == []
+
+
+def by_hand(*subsets: Json) -> Json:
+    metadata = {"name": "web", "namespace": "n", "uid": "e"}
+    return {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata, "subsets": list(subsets)}
+
+
+def test_endpoints_written_by_hand_are_mirrored_by_family() -> None:
+    bare = service(selector=None)
+    ports = [{"name": "http", "port": 8080, "protocol": "TCP"}]
+    both = [{"ip": "192.0.2.1"}, {"ip": "2001:db8::1", "hostname": "one"}]
+    held = apply([], mirror(by_hand({"addresses": both, "ports": ports}), bare, []))
+    assert {each["addressType"]: addresses([each]) for each in held} == {"IPv4": ["192.0.2.1"], "IPv6": ["2001:db8::1"]}
+    assert held[0]["ports"] == ports
+    assert held[0]["metadata"]["ownerReferences"][0]["kind"] == "Endpoints"
+    assert mirror(by_hand({"addresses": both, "ports": ports}), bare, held) == []
+
+    fewer = by_hand({"notReadyAddresses": both[:1], "ports": ports})
+    held = apply(held, mirror(fewer, bare, held))
+    assert [each["endpoints"][0]["conditions"] for each in held] == [{"ready": False}]
+    assert apply(held, mirror(fewer, service(), held)) == [], "with a selector the service speaks for itself"
+    assert apply(held, mirror(by_hand(), bare, held)) == []
