@@ -14,13 +14,16 @@ import logging
 import threading
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from ncp.kube.client import Kube
 from ncp.kube.errors import AlreadyExists, ApiError, NotFound
 from ncp.kube.resources import LEASES
 
 log = logging.getLogger(__name__)
+
+FAILED_PAUSE: Final = 0.3
+"""Seconds until the next look when the server could not be asked."""
 
 
 class Election:
@@ -107,7 +110,7 @@ class Election:
                 log.exception("lease %s/%s: unexpected failure", self._namespace, self._name)
                 held = None
             self._note(held, began)
-            pause = self._retry_period if held is not None else min(1.0, self._retry_period)
+            pause = self._retry_period if held is not None else min(FAILED_PAUSE, self._retry_period)
             self._stopping.wait(self._until_takeover(pause))
 
     def _note(self, held: bool | None, began: float) -> None:

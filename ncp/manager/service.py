@@ -97,7 +97,8 @@ class Service:
     def _watches(self) -> str | None:
         term = self._term
         if term is None:
-            return None if self.election.holder else "no leader is known"
+            leader = self.election.holder
+            return None if leader not in ("", self.election.identity) else "nobody is known to lead"
         stale = [each.resource.plural for each in term.reflectors if not each.healthy()]
         return f"not in step with the API server: {', '.join(stale)}" if stale else None
 
