@@ -77,7 +77,7 @@ class Kubelet:
         while not self._reflector.synced.wait(0.1):
             if stop.is_set():
                 return
-        self._forget_old_logs()
+        self.forget_old_logs()
         while True:
             self.audit()
             if stop.wait(AUDIT_SECONDS):
@@ -89,6 +89,10 @@ class Kubelet:
         self._queue.stop()
         self.nodes.stop()
         self.responders.close()
+
+    def synced(self) -> bool:
+        """Whether all pods have been listed once; nothing is taken down before."""
+        return self._reflector.synced.is_set()
 
     def audit(self) -> None:
         """Look again at every pod that has a sandbox and no object, or an object and no living sandbox."""
@@ -113,7 +117,7 @@ class Kubelet:
         self._queue.add(uid)
 
     def _sync(self, uid: str) -> None:
-        if not self._reflector.synced.is_set():
+        if not self.synced():
             self._queue.add(uid, 0.1)  # an unknown pod may just not be listed yet
             return
         pod = self._pods.get(uid)
@@ -274,7 +278,7 @@ class Kubelet:
         if directory is not None and directory.exists():
             shutil.rmtree(directory)
 
-    def _forget_old_logs(self) -> None:
+    def forget_old_logs(self) -> None:
         """Remove logs of pods that went while no kubelet was running."""
         if not self._config.pod_logs.exists():
             return

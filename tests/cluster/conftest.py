@@ -8,7 +8,13 @@ import pytest
 
 from labs.kubelet import netns
 from labs.realkube import BinariesMissingError, RealApi
-from tests.cluster.small_cluster import SmallCluster
+from tests.cluster.small_cluster import SmallCluster, sweep, unique_name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _swept() -> None:
+    if os.geteuid() == 0:
+        sweep()
 
 
 @pytest.fixture
@@ -19,7 +25,7 @@ def new_netns() -> Iterator[Callable[[], str]]:
     made: list[str] = []
 
     def make() -> str:
-        name = f"ncptest-{secrets.token_hex(4)}"
+        name = unique_name()
         made.append(name)
         netns.create(name)
         return name

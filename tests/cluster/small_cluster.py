@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import subprocess
 import time
@@ -36,6 +37,19 @@ def eventually(probe: Callable[[], T], what: str, timeout: float = 15.0) -> T:
         time.sleep(0.02)
 
 
+def unique_name() -> str:
+    """A name for a network namespace that tells whose it is."""
+    return f"ncptest-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def sweep() -> None:
+    """Remove network namespaces that a test run left behind which was killed."""
+    for each in netns.RUN.glob("ncptest-*-*"):
+        owner = each.name.split("-")[1]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            netns.delete(each.name)
+
+
 class SmallCluster:
     """``with SmallCluster(path, nodes=2) as cluster``; everything is gone at the end of the block."""
 
@@ -43,7 +57,7 @@ class SmallCluster:
         self.path = path
         self.api = api or EmbeddedApi(pod_logs=path / "logs")
         self.real = isinstance(self.api, RealApi)
-        self.prefix = f"ncptest-{secrets.token_hex(2)}"
+        self.prefix = unique_name()
         self.node_names = [f"node{number}" for number in range(1, nodes + 1)]
         self.node_netns = f"{self.prefix}-nodes"
         self.kubelet: Kubelet | None = None

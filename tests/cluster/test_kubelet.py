@@ -154,10 +154,10 @@ def test_what_went_while_no_kubelet_ran_is_cleaned_up(cluster: SmallCluster, spa
     cluster.stop_kubelet()
     cluster.kube.delete(PODS, "leaves", space, grace_seconds=0)
     kubelet = cluster.start_kubelet()
-    eventually(kubelet._reflector.synced.is_set, "pods are listed")
+    eventually(kubelet.synced, "pods are listed")
     kubelet.audit()
     eventually(lambda: not netns.exists(f"{cluster.prefix}-p-{uid[:8]}"), "its namespace is gone")
-    kubelet._forget_old_logs()
+    kubelet.forget_old_logs()
     assert not logs.exists()
 
 
