@@ -14,13 +14,13 @@ demo: $(STAMP) system
 	$(BIN)/python -m labs.demo
 
 test: $(STAMP) system
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -m "not kube"
 
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -q -m "not switch and not lab and not kube"
 
 test-kube: $(STAMP) system kube-apiserver
-	$(BIN)/python -m pytest -q -m kube --kube-required tests/contract tests/lab
+	NCP_REQUIRE_KUBE=1 $(BIN)/python -m pytest -q -m kube
 
 kube-apiserver: $(STAMP)
 	labs/build_kube_apiserver.sh
