@@ -308,8 +308,9 @@ def test_endpoints_written_by_hand_stay_and_are_mirrored(cluster: SmallCluster, 
             return [one["addresses"][0] for each in found for one in each["endpoints"]]
 
         eventually(lambda: mirrored() == ["192.0.2.1"], "a slice says the same")
-    cluster.kube.delete(SERVICES, "theirs", space)
-    assert cluster.get(ENDPOINTS, space, "theirs") is not None
+    held = cluster.get(ENDPOINTS, space, "theirs")
+    assert held is not None
+    assert held["subsets"][0]["addresses"] == [{"ip": "192.0.2.1"}]
 
 
 def test_a_pod_that_fits_nowhere_says_why_and_is_tried_again(cluster: SmallCluster, space: str) -> None:
