@@ -19,7 +19,7 @@ class BlockError(ValueError):
     """Blocks that cannot be used together, or at all; the message names them."""
 
 
-class SubnetTaken(ValueError):  # noqa: N818 - it says what happened, not that something is broken
+class SubnetTaken(ValueError):
     """A subnet asked for overlaps one that is already given."""
 
     def __init__(self, asked: Prefix, taken: Prefix) -> None:

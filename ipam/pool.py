@@ -32,7 +32,7 @@ class AddressRange(NamedTuple):
         return self.last - self.first + 1
 
 
-class AddressHeld(ValueError):  # noqa: N818 - it says what happened, not that something is broken
+class AddressHeld(ValueError):
     """An address asked for belongs to somebody else."""
 
     def __init__(self, address: Address, holder: str) -> None:
