@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Callable
 
-from benchmarks import compiling, encoding, idle, installing, podadd
+from benchmarks import compiling, datapath, encoding, idle, installing, podadd
 from benchmarks.figures import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "installing": installing.run,
     "podadd": podadd.run,
     "idle": idle.run,
+    "datapath": datapath.run,
 }
 
 
