@@ -151,6 +151,14 @@ def test_the_external_host_and_pods_reach_each_other(wire):
         assert wire.lab.exec("red/c", "ping", "-c", "1", "-W", "2", str(address)).returncode == 0
 
 
+def test_crafted_packets_from_the_external_host_are_answered_as_the_intent_says(wire):
+    ports = {"tcp": 8080, "udp": 5353, "sctp": 9091, "icmp": 0}
+    probes = [Probe("external", "blue/d", family, name, port) for family in (4, 6) for name, port in ports.items()]
+    results = ask(wire.site, probes, quiet=True)
+    assert [r.observed.answer for r in results] == ["yes"] * 8
+    assert all(r.agrees for r in results)
+
+
 def test_link_local_neighbours_are_reached(wire):
     own = wire.lab.exec("red/c", "ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "link").stdout.split()[3]
     target = own.split("/")[0] + "%eth0"
