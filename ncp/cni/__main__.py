@@ -1,17 +1,16 @@
 """``ncp-cni``: the CNI plugin the kubelet's container runtime runs for every pod.
 
-It checks the call, hands it to ``ncp node`` over a unix socket (key ``socket`` of the network configuration), and
-prints what comes back. Standard library only, so that it starts in some twenty milliseconds.
+It hands environment and standard input as they are to ``ncp node`` over a unix socket (key ``socket`` of the network
+configuration), prints what comes back and ends with the code that comes back. What it must know itself, to answer when
+nobody is there, it imports only then (see :mod:`ncp.cni.wire` for why).
 """
 
 from __future__ import annotations
 
-import json
-import os
+import posix
 import sys
 
-from ncp.cni import protocol
-from ncp.cni.protocol import CniError
+from ncp.cni import wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing alone costs milliseconds at run time
@@ -20,59 +19,65 @@ if TYPE_CHECKING:  # typing alone costs milliseconds at run time
 
 def main() -> int:
     """Do one CNI call; the exit code. Whatever happens, standard output holds JSON as the specification wants it."""
-    version = protocol.VERSIONS[-1]
+    environ, stdin, why = posix.environ, b"", ""
     try:
-        if os.environ.get("CNI_COMMAND") == "VERSION":
-            reply: dict[str, Any] | None = {"cniVersion": version, "supportedVersions": list(protocol.VERSIONS)}
-        else:
-            config = protocol.parse_config(sys.stdin.read() if sys.stdin else "")
-            asked = config.get("cniVersion", version)
-            version = asked if asked in protocol.VERSIONS else version
-            reply = ask(protocol.parse_request(os.environ, config))
-    except CniError as error:
-        return _fail(version, error)
-    except Exception as error:  # a traceback on standard output would be no CNI error
-        return _fail(version, CniError(protocol.INTERNAL, f"{type(error).__name__}: {error}"))
-    if reply is not None:
-        _print(reply)
-    return 0
-
-
-def ask(request: protocol.Request) -> dict[str, Any] | None:
-    """Have ``ncp node`` do it.
-
-    Raises:
-        CniError: code 11 (50 for STATUS) when nobody answers, so that the runtime tries again; else what it says.
-    """
-    path = str(request.config.get("socket", protocol.SOCKET))
-    away = protocol.UNAVAILABLE if request.command == "STATUS" else protocol.TRY_AGAIN_LATER
-    try:
-        connection = protocol.connect(path)
-        with connection:
-            connection.settimeout(request.timeout + protocol.GRACE)
-            connection.sendall(request.line())
-            line = connection.makefile("rb").readline(protocol.MAX_LINE)
+        if environ.get(b"CNI_COMMAND") != b"VERSION":
+            stdin = sys.stdin.buffer.read() if sys.stdin else b""
+            config = _decoded(stdin)
+            if len(stdin) > wire.MAX_STDIN:
+                why = f"the configuration has {len(stdin)} bytes, it takes at most {wire.MAX_STDIN}"
+            elif config is not None:
+                path = str(config.get("socket", wire.SOCKET))
+                answer = wire.ask(path, wire.call(environ, stdin), _patience(config))
+                if answer is not None:
+                    return _print(*answer)
+                why = "it closed the connection without an answer"
     except OSError as error:
-        raise CniError(away, f"ncp node does not answer at {path}", str(error)) from None
+        why = str(error)
+    except Exception as error:  # a traceback on standard output would be no CNI error
+        why = f"{type(error).__name__}: {error}"
+    from ncp.cni import protocol
+
+    return _print(*protocol.alone(environ, stdin, why))
+
+
+def _decoded(stdin: bytes) -> dict[str, Any] | None:
+    """The network configuration; None where it takes the whole ``json`` module to say what it is, or what is wrong.
+
+    The scanner in C is what ``json`` itself uses. It tells of errors in ways that differ between versions of Python.
+    """
     try:
-        reply = json.loads(line)
-        failure = reply.get("error")
-    except (ValueError, AttributeError):
-        raise CniError(away, f"ncp node at {path} closed the connection without an answer") from None
-    if failure is not None:
-        raise CniError(int(failure["code"]), str(failure["msg"]), str(failure.get("details", "")))
-    result: dict[str, Any] | None = reply.get("result")
-    return result
+        from _json import make_scanner
+
+        config = make_scanner(_Scanned)(stdin.decode().lstrip(), 0)[0]  # type: ignore[arg-type]
+    except (ImportError, StopIteration, SystemError, TypeError, ValueError):
+        return None
+    return config if isinstance(config, dict) else None
 
 
-def _fail(version: str, error: CniError) -> int:
-    _print({"cniVersion": version, **error.fields()})
-    return 1
+class _Scanned:
+    """What the scanner asks of a decoder."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = float
+    memo: dict[str, str] = {}  # noqa: RUF012  (as in json.decoder)
 
 
-def _print(value: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
+def _patience(config: dict[str, Any]) -> float:
+    timeout = config.get("timeout")
+    if not isinstance(timeout, int | float) or not 0 < timeout <= 600:
+        timeout = wire.TIMEOUT  # the server says what is wrong with it
+    return timeout + wire.GRACE
+
+
+def _print(code: int, output: bytes) -> int:
+    sys.stdout.buffer.write(output)
+    sys.stdout.buffer.flush()
+    return code
 
 
 if __name__ == "__main__":

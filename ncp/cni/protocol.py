@@ -1,26 +1,19 @@
-"""What the plugin and the server say to each other, and the CNI specification's part both need.
+"""The CNI specification's part that plugin and server both need: calls, their checks, their errors.
 
-One request per connection: a line of JSON there, a line of JSON back, ``{"result": …}`` or ``{"error": {"code", "msg",
-"details"}}``. Standard library only, and of that only what is cheap to import: the plugin starts for every pod.
+The plugin imports this only to answer alone: see :mod:`ncp.cni.wire`.
 See https://www.cni.dev/docs/spec/ sections 2 (execution protocol) and 5 (results, errors).
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import socket
+from collections.abc import Mapping
+from typing import Any
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:  # typing alone costs milliseconds at run time
-    from collections.abc import Callable, Mapping
-    from typing import Any
+from ncp.cni.wire import GRACE, SOCKET, TIMEOUT
 
-SOCKET = "/run/ncp/cni.sock"
-TIMEOUT = 60.0  # seconds, unless the network configuration has "timeout"
-GRACE = 5.0  # seconds the client waits longer than the server tries
-MAX_LINE = 1 << 20  # bytes
+__all__ = ["GRACE", "SOCKET", "TIMEOUT"]
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
@@ -96,31 +89,8 @@ class Request:
         """``namespace/pod``, empty when the runtime did not say which pod it is."""
         return f"{self.namespace}/{self.pod}" if self.namespace and self.pod else ""
 
-    def line(self) -> bytes:
-        """The request as it goes over the socket."""
-        body = {name: getattr(self, name) for name in FIELDS}
-        return json.dumps({**body, "config": self.config}).encode() + b"\n"
 
-    @staticmethod
-    def of_line(line: bytes) -> Request:
-        """The request that came over the socket.
-
-        Raises:
-            CniError: not a request.
-        """
-        try:
-            body = json.loads(line)
-            request = Request(dict(body.pop("config")), **{name: body[name] for name in FIELDS})
-            request.timeout = float(request.timeout)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CniError(DECODING_FAILURE, f"not a request: {type(error).__name__}: {error}") from error
-        if not all(isinstance(getattr(request, name), str) for name in FIELDS if name != "timeout"):
-            raise CniError(DECODING_FAILURE, "not a request: every field but timeout is a text")
-        check(request)
-        return request
-
-
-def parse_config(text: str) -> dict[str, Any]:
+def parse_config(text: str | bytes) -> dict[str, Any]:
     """The network configuration from standard input.
 
     Raises:
@@ -204,32 +174,42 @@ def check(request: Request) -> None:
         raise CniError(INVALID_ENVIRONMENT, f"{command} needs K8S_POD_NAMESPACE and K8S_POD_NAME in CNI_ARGS")
 
 
-def connect(path: str) -> socket.socket:
-    """A connection to the unix socket at ``path``, which may be longer than a socket address holds.
+def alone(environ: Mapping[bytes, bytes], stdin: bytes, why: str) -> tuple[int, bytes]:
+    """Exit code and output of a call that ``ncp node`` did not answer, for the reason ``why``.
 
-    Raises:
-        OSError: nobody listens there.
+    A call that is wrong is told so. Of any other the runtime learns to come again: code 11, or 50 for STATUS.
     """
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if environ.get(b"CNI_COMMAND") == b"VERSION":
+        return succeeded({"cniVersion": VERSIONS[-1], "supportedVersions": list(VERSIONS)})
+    named = {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in environ.items()}
+    version = VERSIONS[-1]
     try:
-        with_short_path(path, connection.connect)
-    except OSError:
-        connection.close()
-        raise
-    return connection
+        config = parse_config(stdin)
+        version = reply_version(config)
+        request = parse_request(named, config)
+    except CniError as error:
+        return failed(version, error)
+    except Exception as error:  # a traceback on standard output would be no CNI error
+        return failed(version, CniError(INTERNAL, f"{type(error).__name__}: {error}"))
+    away = UNAVAILABLE if request.command == "STATUS" else TRY_AGAIN_LATER
+    path = request.config.get("socket", SOCKET)
+    return failed(version, CniError(away, f"ncp node does not answer at {path}", why))
 
 
-def with_short_path(path: str, use: Callable[[str], object]) -> None:
-    """Call ``use`` with a name of ``path`` that fits a socket address (108 bytes): by way of its open directory."""
-    if len(os.fsencode(path)) < 100:
-        use(path)
-        return
-    directory, name = os.path.split(path)
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        use(f"/proc/self/fd/{descriptor}/{name}")
-    finally:
-        os.close(descriptor)
+def reply_version(config: dict[str, Any]) -> str:
+    """The version to answer in: what was asked for, else the newest."""
+    asked = config.get("cniVersion", VERSIONS[-1])
+    return str(asked) if asked in VERSIONS else VERSIONS[-1]
+
+
+def succeeded(result: dict[str, Any] | None) -> tuple[int, bytes]:
+    """Exit code and output of a call that was done; commands without a result print nothing."""
+    return 0, b"" if result is None else json.dumps(result).encode() + b"\n"
+
+
+def failed(version: str, error: CniError) -> tuple[int, bytes]:
+    """Exit code and output of a call that was not done."""
+    return 1, json.dumps({"cniVersion": version, **error.fields()}).encode() + b"\n"
 
 
 def _arguments(text: str) -> dict[str, str]:

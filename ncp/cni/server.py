@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import socket
@@ -15,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from ncp.cni import protocol
+from ncp.cni import protocol, wire
 from ncp.cni.protocol import CniError, Request
 from ncp.cni.realise import PodRealiser, Steps, as_cni
 
@@ -59,28 +58,28 @@ class CniServer:
     ) -> None:
         self.stop()
 
-    def answer(self, line: bytes) -> dict[str, Any]:
-        """The reply to one request line: ``{"result": …}`` or ``{"error": …}``."""
-        start, steps, what = time.perf_counter(), Steps(), "malformed request"
+    def answer(self, body: bytes) -> tuple[int, bytes]:
+        """Exit code and output of a call as it came over the socket, header excepted."""
+        start, steps, what, version = time.perf_counter(), Steps(), "malformed request", protocol.VERSIONS[-1]
+        failure: CniError | None = None
         try:
-            request = Request.of_line(line)
+            environ, stdin = wire.of_call(body)
+            config = protocol.parse_config(stdin)
+            version = protocol.reply_version(config)
+            request = protocol.parse_request(environ, config)
             what = f"{request.command} {request.iface_id or '-'} container {request.container or '-'}"
-            reply: dict[str, Any] = {"result": self._do(request, steps)}
-            outcome = "done"
+            result = self._do(request, steps)
+        except wire.NotACall as error:
+            failure = CniError(protocol.DECODING_FAILURE, f"not a call of the plugin: {error}")
         except Exception as error:
             failure = as_cni(error)
-            reply = {"error": failure.fields()}
-            outcome = f"failed with code {failure.code}: {failure.msg}"
         taken = (time.perf_counter() - start) * 1000
-        LOG.log(
-            logging.INFO if "result" in reply else logging.WARNING,
-            "%s: %s in %.1f ms (%s)",
-            what,
-            outcome,
-            taken,
-            steps,
-        )
-        return reply
+        if failure is not None:
+            told = f"failed with code {failure.code}: {failure.msg}"
+            LOG.warning("%s: %s in %.1f ms (%s)", what, told, taken, steps)
+            return protocol.failed(version, failure)
+        LOG.info("%s: done in %.1f ms (%s)", what, taken, steps)
+        return protocol.succeeded(result)
 
     def _do(self, request: Request, steps: Steps) -> dict[str, Any] | None:
         deadline = time.monotonic() + request.timeout
@@ -110,13 +109,21 @@ class _Call(socketserver.StreamRequestHandler):
             LOG.warning("refused a CNI call of uid %d: only root may call", uid)
             return
         try:
-            line = self.rfile.readline(protocol.MAX_LINE)
+            header = self.rfile.readline(wire.MAX_HEADER)
+            if not header:
+                return  # somebody only looked whether we are there
+            size = wire.length(header)
+            body = self.rfile.read(size)
         except OSError as error:
             LOG.warning("a caller sent no request: %s", error)
             return
-        if not line:
-            return  # somebody only looked whether we are there
-        reply = json.dumps(self.server.owner.answer(line)).encode() + b"\n"
+        except wire.NotACall as error:
+            LOG.warning("a caller sent no request: %s", error)
+            body, size = b"", 0
+        if len(body) < size:
+            LOG.warning("a caller went away after %d of %d bytes of its request", len(body), size)
+            return
+        reply = wire.reply(*self.server.owner.answer(body))
         try:
             self.wfile.write(reply)
         except OSError as error:
@@ -136,7 +143,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         _clear(self.owner.path)
         before = os.umask(0o177)
         try:
-            protocol.with_short_path(self.owner.path, self.socket.bind)
+            wire.with_short_path(self.owner.path, self.socket.bind)
         finally:
             os.umask(before)
 
@@ -152,7 +159,7 @@ def _clear(path: str) -> None:
         OSError: somebody answers there.
     """
     try:
-        protocol.connect(path).close()
+        wire.connect(path).close()
     except FileNotFoundError:
         return
     except ConnectionRefusedError:

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from ipam.address import parse_address, parse_interface
-from ncp.cni.protocol import CniError, Request, parse_request
+from ncp.cni import wire
+from ncp.cni.protocol import CniError, parse_request
 from ncp.cni.result import PortConfig, add_result
 from tests.cni.conftest import run_plugin
 
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = {"cniVersion": "1.1.0", "name": "ncp", "type": "ncp-cni", "socket": "/nonexistent/cni.sock"}
 ENVIRONMENT = {
     "CNI_COMMAND": "ADD",
@@ -82,27 +84,62 @@ def test_del_needs_neither_namespace_nor_pod() -> None:
     assert parse_request(environment, CONFIG).iface_id == ""
 
 
-def test_a_request_survives_the_wire() -> None:
-    request = parse_request(ENVIRONMENT, CONFIG)
-    again = Request.of_line(request.line())
-    assert again.line() == request.line()
-    assert (again.iface_id, again.timeout) == ("shop/web", 60.0)
+@pytest.mark.parametrize("environ", [{}, {b"CNI_A": b""}, {b"CNI_ARGS": b"A=1;B=2", b"CNI_IFNAME": b"eth0"}])
+@pytest.mark.parametrize("stdin", [b"", b"{}", b"\0\0a\n\xff"])
+def test_a_call_survives_the_wire(environ: dict[bytes, bytes], stdin: bytes) -> None:
+    header, newline, body = wire.call({**environ, b"PATH": b"/bin"}, stdin).partition(b"\n")
+    assert wire.length(header + newline) == len(body)
+    assert wire.of_call(body) == ({name.decode(): value.decode() for name, value in environ.items()}, stdin)
 
 
-@pytest.mark.parametrize("line", [b"", b"[]\n", b"{}\n", b'{"config": 1}\n', b"\xff\n"])
-def test_what_is_no_request_is_code_6(line: bytes) -> None:
-    with pytest.raises(CniError) as refused:
-        Request.of_line(line)
-    assert refused.value.code == 6
+@pytest.mark.parametrize("body", [b"", b"[]", b"CNI_A=1", b"CNI_A=1\0", b"CNI_A\0\0{}"])
+def test_what_is_no_call_is_refused(body: bytes) -> None:
+    with pytest.raises(wire.NotACall):
+        wire.of_call(body)
 
 
-@pytest.mark.parametrize("stdin", ["", "{", "[]", '"text"', "null", "\x00"])
+@pytest.mark.parametrize("header", [b"", b"12", b"\n", b"-1\n", b"a\n", b"99999999999\n"])
+def test_what_is_no_header_is_refused(header: bytes) -> None:
+    with pytest.raises(wire.NotACall):
+        wire.length(header)
+
+
+def test_the_plugin_starts_without_costly_imports() -> None:
+    """Each pod waits for the plugin's start: these modules would double it."""
+    import subprocess
+    import sys
+
+    program = (
+        "import sys, ncp.cni.__main__; print(*sorted({'re', 'enum', 'json', 'socket', 'typing'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        (sys.executable, "-IS", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {program}"),
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("stdin", ["", "{", "[]", '"text"', "null", "\x00", "{}x", '{"a":NaN'])
 def test_malformed_stdin_is_a_cni_error_and_no_traceback(stdin: str) -> None:
     outcome = run_plugin(stdin, **ENVIRONMENT)
     assert outcome.code == 1
     assert outcome.output["code"] == 6
     assert outcome.output["cniVersion"] == "1.1.0"
     assert outcome.stderr == ""
+
+
+def test_a_configuration_nested_beyond_reason_is_a_cni_error_too() -> None:
+    outcome = run_plugin('{"a":' * 100_000, **ENVIRONMENT)
+    assert (outcome.code, outcome.stderr) == (1, "")
+    assert "RecursionError" in outcome.output["msg"]
+
+
+def test_a_configuration_longer_than_a_call_is_refused_with_its_length() -> None:
+    outcome = run_plugin(json.dumps({**CONFIG, "long": "x" * wire.MAX_STDIN}), **ENVIRONMENT)
+    assert outcome.output["code"] == 11
+    assert str(wire.MAX_STDIN) in outcome.output["details"]
 
 
 def test_errors_speak_the_version_asked_in() -> None:
