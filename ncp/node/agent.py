@@ -88,6 +88,7 @@ class NodeAgent:
             on_outcome=self._told,
             on_problems=lambda problems: self._reporter.report([p for p in problems if self._is_ours(p)]),
         )
+        self.metrics.watch(self.loop)
         self.ovsdb = Ovsdb(
             place.rundir / "db.sock",
             self.cluster,

@@ -38,7 +38,8 @@ class Outcome:
     reason: str  # "change", "connect" or "audit"
     added: int
     deleted: int
-    seconds: float
+    seconds: float  # from the change computed to the switch's acknowledgement
+    since_event: float  # from the oldest event it answers to the acknowledgement
 
 
 @dataclass(slots=True)
@@ -52,6 +53,7 @@ class _Inbox:
     resync: bool = False
     audit: bool = False
     stop: bool = False
+    since: float = 0.0  # time.monotonic() of the oldest thing in it; 0: it is empty
 
     def __bool__(self) -> bool:
         return bool(
@@ -90,6 +92,7 @@ class Loop:
         self._attachments: Attachments | None = None
         self._withdrawn: dict[str, int] = {}
         self._built = False
+        self._since = 0.0  # when the oldest event of the present exchange came
         self._caught_up = False  # the switch holds the program but for what is in the inbox
         self._in_step = False  # ... and the inbox is empty
         self._refused: dict[bytes, tuple[int, Problem]] = {}
@@ -133,6 +136,7 @@ class Loop:
 
     def _put(self, change: Callable[[_Inbox], object]) -> None:
         with self._condition:
+            self._inbox.since = self._inbox.since or time.monotonic()
             change(self._inbox)
             self._condition.notify_all()
 
@@ -170,6 +174,10 @@ class Loop:
         refused = [problem for _, problem in self._refused.values()]
         return [*self.translation.all_problems(), *self.program.all_problems(), *refused]
 
+    def waiting(self) -> int:
+        """How many objects wait to be looked at."""
+        return len(self._inbox.objects)
+
     @property
     def is_in_step(self) -> bool:
         """Whether the switch has acknowledged the whole program."""
@@ -200,6 +208,7 @@ class Loop:
                 self._condition.notify_all()
 
     def _step(self, inbox: _Inbox, *, resync: bool, audit: bool) -> float | None:
+        self._since = inbox.since or time.monotonic()
         changes = self._recompute(inbox)
         if not self._built or not self._switch.connected:
             self._caught_up = False
@@ -277,7 +286,9 @@ class Loop:
             self._realised = dict(self._attachments or {})
             self._in_step = True
         if changes:
-            self._on_outcome(Outcome(reason, len(changes.add), len(changes.delete), time.monotonic() - started))
+            now = time.monotonic()
+            outcome = Outcome(reason, len(changes.add), len(changes.delete), now - started, now - self._since)
+            self._on_outcome(outcome)
 
     def _refuse(self, refusal: BundleRefused) -> set[bytes]:
         """Set aside the flows a switch refused, each with a problem on its origin, so that the rest goes out."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
+
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from ncp.node.loop import Outcome
+from ncp.metrics import event_to_ack, flows_per_table, queue_depth
+from ncp.node.loop import Loop, Outcome
 from sdn.compile.terms import TOO_BIG, TTL_EXCEEDED
+from sdn.pipeline.tables import PIPELINE
 
 _ANSWERS = {TTL_EXCEEDED: "ttl-exceeded", TOO_BIG: "too-big"}
 
@@ -33,8 +37,18 @@ class NodeMetrics:
             "ncp_node_rows_failing", "1 while bridge, tunnel or routes cannot be made", registry=registry
         )
 
+        self._registry = registry
+        self._event_to_ack = event_to_ack(registry)
+
+    def watch(self, loop: Loop) -> None:
+        """Let what is asked for be read from a loop: its queue, and the flows of its program."""
+        queue_depth(loop.waiting, self._registry)
+        flows_per_table(lambda: _by_table(loop), self._registry)
+
     def outcome(self, outcome: Outcome) -> None:
         """One exchange with the switch."""
+        if outcome.reason == "change":
+            self._event_to_ack.observe(outcome.since_event)
         self._seconds.labels(outcome.reason).observe(outcome.seconds)
         self._flows.labels(outcome.reason, "add").inc(outcome.added)
         self._flows.labels(outcome.reason, "delete").inc(outcome.deleted)
@@ -49,3 +63,8 @@ class NodeMetrics:
         """The node's rows or routes could not be made (empty: they could)."""
         self.last_error = message
         self._errors.set(1 if message else 0)
+
+
+def _by_table(loop: Loop) -> dict[str, float]:
+    counted = Counts(entry.flow.table for entry in loop.program.entries())
+    return {table.name: counted[number] for number, table in enumerate(PIPELINE.tables)}
