@@ -158,6 +158,21 @@ class SwitchSession(controller.Datapath):  # type: ignore[misc]
         except AttributeError:
             return False  # os-ken took its queue away between looking at it and using it
 
+    def write(self, packed: bytes) -> bool:
+        """Send from the calling thread, past the queue; False when the session is over.
+
+        A thread with much to send would wait for the interpreter at every item that another thread sends for it. The
+        receiving thread queues instead, so that it never waits for a switch that waits for it.
+        """
+        if self._over.is_set():
+            return False
+        try:
+            self.socket.sendall(packed)
+        except OSError as error:  # perhaps half a message went out: nothing can follow it
+            self.end(f"cannot send to the switch: {error}")
+            return False
+        return True
+
     def serve(self) -> None:
         """Run the session until it ends, in the calling thread."""
         name = f"openflow {self.address}"

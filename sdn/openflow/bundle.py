@@ -7,7 +7,8 @@ shows when it is applied (a full table, a missing group) fails the commit, and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from itertools import chain, islice
 
 from sdn.openflow.link import Link, Refused
 from sdn.openflow.message import (
@@ -22,71 +23,87 @@ from sdn.openflow.message import (
     pack_barrier,
     pack_bundle_add,
     pack_bundle_control,
+    pack_bundle_flow,
     pack_group_change,
 )
 from sdn.openflow.pack import ADD, Encoded, encode, flow_mod, pack_delete
-from sdn.openflow.values import BundleRefused, ChangeSet, Refusal
+from sdn.openflow.values import BundleRefused, ChangeSet, Refusal, SwitchGone
 from sdn.pipeline.flow import Flow
 
-_CHUNK = 1 << 16
+_BATCH = 512  # members a send: large enough to be few, small enough that packing and the switch's work overlap
 
 
 def apply_bundle(link: Link, changes: ChangeSet, deadline: float) -> None:
     """Apply all of it or nothing, until a time of the monotonic clock.
 
-    The commit's answer comes after everything was applied. Raises BundleRefused, SwitchGone, SwitchTimeout.
+    The commit's answer comes after everything was applied. Raises BundleRefused, SwitchGone, SwitchTimeout, and
+    whatever the change set's own iterators raise.
     """
-    subjects = _subjects(changes)
-    if not subjects:
+    batches = _batches(_subjects(changes))
+    if not (batch := next(batches, [])):
         return
-    first = link.xids(len(subjects) + 4)
-    opening, barrier, commit, discard = range(first + len(subjects), first + len(subjects) + 4)
+    opening, barrier, commit, discard = range(first := link.xids(4), first + 4)
     bundle = opening
+    members: dict[int, object] = {}  # by xid
     with link.refusals() as refusals:
-        added = link.expect(barrier)
         link.send(pack_bundle_control(bundle, OPEN, opening))
         try:
-            _send_chunks(link, _members(subjects, bundle, first))
-        except (BundleRefused, TypeError):
+            while batch:
+                _send(link, batch, bundle, members)
+                batch = next(batches, [])
+        except SwitchGone:
+            raise
+        except Exception:
             link.send(pack_bundle_control(bundle, DISCARD, discard))
             raise
+        added = link.expect(barrier)
         link.send(pack_barrier(barrier))
         link.wait(added, deadline)
         if refusals:
             link.send(pack_bundle_control(bundle, DISCARD, discard))
-            raise BundleRefused(_errors(refusals, subjects, first))
+            raise BundleRefused(_errors(refusals, members))
         committed = link.expect(commit)
         link.send(pack_bundle_control(bundle, COMMIT, commit))
         try:
             link.wait(committed, deadline)
         except Refused:
-            raise BundleRefused(_errors(refusals, subjects, first)) from None
+            raise BundleRefused(_errors(refusals, members)) from None
 
 
-def _subjects(changes: ChangeSet) -> list[object]:
+def _subjects(changes: ChangeSet) -> Iterator[object]:
     """Members in the sequence in which each finds what it needs: groups before flows that use them, and after."""
     groups: list[GroupChange] = list(getattr(changes, "groups", ()))
-    return [
-        *(one for one in groups if not isinstance(one, DeleteGroup)),
-        *changes.delete,
-        *changes.add,
-        *(one for one in groups if isinstance(one, DeleteGroup)),
-    ]
+    return chain(
+        (one for one in groups if not isinstance(one, DeleteGroup)),
+        changes.delete,
+        changes.add,
+        (one for one in groups if isinstance(one, DeleteGroup)),
+    )
 
 
-def _members(subjects: list[object], bundle: int, first: int) -> Iterator[bytes]:
-    for xid, subject in enumerate(subjects, first):
-        try:
-            message = _message(subject, xid)
-        except ValueError as error:
-            raise BundleRefused([Refusal(_shown(subject), str(error))]) from error
-        yield pack_bundle_add(bundle, message, xid)
+def _batches(subjects: Iterator[object]) -> Iterator[list[object]]:
+    while batch := list(islice(subjects, _BATCH)):
+        yield batch
+
+
+def _send(link: Link, batch: list[object], bundle: int, members: dict[int, object]) -> None:
+    """Send some members, and note under which xid each went."""
+    first = link.xids(len(batch))
+    link.send(b"".join([_member(subject, bundle, xid) for xid, subject in enumerate(batch, first)]))
+    members.update(enumerate(batch, first))
+
+
+def _member(subject: object, bundle: int, xid: int) -> bytes:
+    if type(subject) is Encoded:
+        return pack_bundle_flow(bundle, subject, xid)
+    try:
+        return pack_bundle_add(bundle, _message(subject, xid), xid)
+    except ValueError as error:
+        raise BundleRefused([Refusal(_shown(subject), str(error))]) from error
 
 
 def _message(subject: object, xid: int) -> bytes:
     match subject:
-        case Encoded():
-            return flow_mod(subject, ADD, xid)
         case (Flow() as flow, int(cookie)):
             return flow_mod(encode(flow, 0, cookie), ADD, xid)
         case (int(table), int(priority), bytes(packed)):
@@ -97,24 +114,9 @@ def _message(subject: object, xid: int) -> bytes:
             raise TypeError(f"a change set cannot hold {subject!r}")
 
 
-def _send_chunks(link: Link, messages: Iterable[bytes]) -> None:
-    """Send in pieces: large enough to be few, small enough that packing and sending overlap."""
-    pieces: list[bytes] = []
-    size = 0
-    for message in messages:
-        pieces.append(message)
-        size += len(message)
-        if size >= _CHUNK:
-            link.send(b"".join(pieces))
-            pieces, size = [], 0
-    if pieces:
-        link.send(b"".join(pieces))
-
-
-def _errors(refusals: dict[int, str], subjects: list[object], first: int) -> list[Refusal]:
+def _errors(refusals: dict[int, str], members: dict[int, object]) -> list[Refusal]:
     """The refused members; if none can be named, whatever else was refused (the commit itself)."""
-    end = first + len(subjects)
-    named = [Refusal(_shown(subjects[xid - first]), reason) for xid, reason in refusals.items() if first <= xid < end]
+    named = [Refusal(_shown(members[xid]), reason) for xid, reason in refusals.items() if xid in members]
     return named or [Refusal("bundle", reason) for reason in refusals.values()]
 
 

@@ -98,8 +98,8 @@ class Link:
             return first
 
     def send(self, packed: bytes) -> None:
-        """Queue bytes for the switch, waiting while much is queued already; raises SwitchGone."""
-        if not self._session.send(packed):
+        """Send to the switch, waiting while it does not read; raises SwitchGone."""
+        if not self._session.write(packed):
             raise SwitchGone(f"{self._path}: {self._session.ended or 'the connection has ended'}")
 
     def expect(self, xid: int) -> Answer:
@@ -156,7 +156,8 @@ class Link:
         if self._meter is not None:
             self.set_meter(self._meter)
         self._setup_xid = self.xids(2)
-        self.send(pack_packet_in_format(self._setup_xid + 1) + pack_barrier(self._setup_xid))
+        # Queued, because it must come behind what os-ken queued.
+        self._session.send(pack_packet_in_format(self._setup_xid + 1) + pack_barrier(self._setup_xid))
 
     def described(self, software: str, hardware: str) -> None:
         """Note who the switch says it is."""

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 from sdn.openflow.action import pack_actions
 from sdn.openflow.fields import field
 from sdn.openflow.match import pack_match
-from sdn.openflow.pack import OPENFLOW_15
+from sdn.openflow.pack import ADD, ANY, FLOW_MOD, FLOW_MOD_HEADER, NO_BUFFER, OPENFLOW_15, Encoded
 from sdn.pipeline.flow import Action, Bucket, GroupEntry, MeterEntry
 
 HEADER = Struct("!BBHI")
@@ -28,6 +28,7 @@ _ALL_BUCKETS = 0xFFFFFFFF
 _NETRONOME = 0x154D
 _ANY = 0xFFFFFFFF
 _WRAP = Struct("!BBHIIHH").pack
+_FLOW_IN_BUNDLE = Struct("!BBHIIHH" + FLOW_MOD_HEADER.format.removeprefix("!")).pack
 
 
 def pack_bundle_control(bundle: int, what: int, xid: int) -> bytes:
@@ -38,6 +39,18 @@ def pack_bundle_control(bundle: int, what: int, xid: int) -> bytes:
 def pack_bundle_add(bundle: int, message: bytes, xid: int) -> bytes:
     """Put a message, which must carry the same xid, into an open bundle."""
     return _WRAP(OPENFLOW_15, _BUNDLE_ADD, 16 + len(message), xid, bundle, 0, ATOMIC_ORDERED) + message
+
+
+def pack_bundle_flow(bundle: int, encoded: Encoded, xid: int) -> bytes:
+    """Put the adding of a flow into an open bundle: both messages in one go, for there are many of these."""
+    flow, _, cookie, body = encoded
+    length = 48 + len(body)
+    # fmt: off
+    return _FLOW_IN_BUNDLE(
+        OPENFLOW_15, _BUNDLE_ADD, 16 + length, xid, bundle, 0, ATOMIC_ORDERED,
+        OPENFLOW_15, FLOW_MOD, length, xid, cookie, 0, flow.table, ADD, 0, 0, flow.priority, NO_BUFFER, ANY, ANY, 0, 0,
+    ) + body
+    # fmt: on
 
 
 def pack_barrier(xid: int) -> bytes:

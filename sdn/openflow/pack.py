@@ -47,7 +47,8 @@ OWNER_MASK = 0xFFFF << OWNER_SHIFT
 
 # version, type, length, xid | cookie, cookie mask, table, command, idle, hard, priority, buffer, port, group, flags,
 # importance
-_FLOW_MOD = Struct("!BBHIQQBBHHHIIIHH").pack
+FLOW_MOD_HEADER = Struct("!BBHIQQBBHHHIIIHH")
+_FLOW_MOD = FLOW_MOD_HEADER.pack
 _MATCH = Struct("!HH").pack
 _KEY = Struct("!BH").pack
 _PADDING = tuple(bytes(-(4 + length) % 8) for length in range(8))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 
@@ -55,15 +55,16 @@ class ChangeSet(Protocol):
     """What :meth:`Switch.apply` takes.
 
     ``add`` holds (Flow, cookie) pairs or Encoded flows, ``delete`` (table, priority, canonical match bytes). An
-    optional attribute ``groups`` holds group changes of :mod:`sdn.openflow.message`.
+    optional attribute ``groups`` holds group changes of :mod:`sdn.openflow.message`. Each is read once while it is sent:
+    an iterator that encodes as it goes works while the switch does.
     """
 
     @property
-    def add(self) -> Sequence[Any]:
+    def add(self) -> Iterable[Any]:
         """Flows to be there; an installed flow of the same key is replaced and keeps its counters."""
 
     @property
-    def delete(self) -> Sequence[Any]:
+    def delete(self) -> Iterable[Any]:
         """Keys of flows to be gone; one that is not there is no error."""
 
 

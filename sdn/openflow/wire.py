@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,16 @@ _PATH_LIMIT = 100  # a unix address holds 107 bytes of path
 
 
 class UnixStream(socket.socket):
-    """A unix stream socket that tolerates being told TCP options, as code written for TCP does."""
+    """A unix stream socket for several senders, which tolerates being told TCP options as code written for TCP does."""
+
+    def __init__(self) -> None:
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._sending = threading.Lock()
+
+    def sendall(self, packed: Any, flags: int = 0) -> None:
+        """Send all of it; what two threads send does not mix."""
+        with self._sending:
+            super().sendall(packed, flags)
 
     def setsockopt(self, level: int, *arguments: Any) -> None:
         """Set an option, unless it is one of TCP's."""
@@ -36,7 +46,7 @@ def management_socket(place: Path, bridge: str) -> Path:
 
 def connect(path: Path, timeout: float = 5.0) -> UnixStream:
     """Connect to a unix socket however long its path is; raises OSError as connect does."""
-    stream = UnixStream(socket.AF_UNIX, socket.SOCK_STREAM)
+    stream = UnixStream()
     try:
         stream.settimeout(timeout)
         if len(os.fsencode(path)) <= _PATH_LIMIT:

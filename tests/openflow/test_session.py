@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from struct import pack
+from types import SimpleNamespace
 
 import pytest
 
-from sdn.openflow.pack import cookie_of, encode, pack_match
+from sdn.openflow.pack import Encoded, cookie_of, encode, pack_match
 from sdn.openflow.session import Switch
 from sdn.openflow.values import BundleRefused, SwitchGone, SwitchTimeout
+from sdn.openflow.wire import connect
 from sdn.pipeline import flow as f
 from tests.openflow.conftest import OWNER, SECONDS, Watched
 from tests.openflow.strategies import ORIGIN
@@ -67,6 +69,49 @@ def test_what_cannot_be_encoded_is_refused_before_the_switch_sees_it(switch: Swi
         switch.apply(changes([*GOOD, (bad, 5)]))
     assert refused.value.errors[0].subject == bad
     assert switch.flows() == []
+
+
+def test_flows_are_taken_from_an_iterator_as_they_are_sent(switch: Switch) -> None:
+    switch.apply(SimpleNamespace(add=(encode(simple(number), OWNER) for number in range(2000)), delete=iter(())))
+    assert len(switch.flows()) == 2000
+
+
+def test_an_iterator_that_fails_on_the_way_leaves_nothing_behind(switch: Switch) -> None:
+    def failing() -> Iterator[Encoded]:
+        yield from (encode(simple(number), OWNER) for number in range(2000))
+        raise LookupError("no more flows")
+
+    with pytest.raises(LookupError, match="no more flows"):
+        switch.apply(SimpleNamespace(add=failing(), delete=()))
+    assert switch.flows() == []
+    switch.apply(changes(GOOD))
+    assert len(switch.flows()) == len(GOOD)
+
+
+def test_packets_go_out_between_the_members_of_a_bundle(switch: Switch) -> None:
+    sender = threading.Thread(target=lambda: [switch.packet_out(FRAME, (f.Output(f.LOCAL),)) for _ in range(500)])
+    sender.start()
+    switch.apply(SimpleNamespace(add=(encode(simple(number), OWNER) for number in range(5000)), delete=()))
+    sender.join()
+    switch.barrier()
+    assert len(switch.flows()) == 5000
+
+
+def test_what_two_threads_send_does_not_mix(tmp_path: Path) -> None:
+    block = 1 << 20
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(tmp_path / "s.mgmt"))
+        listener.listen()
+        with connect(tmp_path / "s.mgmt", SECONDS) as stream:
+            peer = listener.accept()[0]
+            peer.settimeout(SECONDS)
+            senders = [threading.Thread(target=stream.sendall, args=(mark * block,)) for mark in (b"a", b"b")]
+            for sender in senders:
+                sender.start()
+            with peer, peer.makefile("rb") as received:
+                assert {received.read(block), received.read(block)} == {b"a" * block, b"b" * block}
+            for sender in senders:
+                sender.join()
 
 
 def test_many_bad_flows_do_not_jam_the_session(switch: Switch) -> None:
