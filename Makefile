@@ -23,6 +23,7 @@ test-kube: $(STAMP) system kube-apiserver
 	NCP_REQUIRE_KUBE=1 $(BIN)/python -m pytest -q -m kube
 
 kube-apiserver: $(STAMP)
+	@labs/install_system.sh dpkg-source:dpkg-dev flock:util-linux
 	labs/build_kube_apiserver.sh
 
 check: $(STAMP)
