@@ -12,7 +12,7 @@ from operator import and_, lshift
 from struct import Struct
 
 from sdn.openflow.fields import BY_HEADER
-from sdn.openflow.shape import check, merged, shape_of
+from sdn.openflow.shape import check, halved, merged, shape_of
 from sdn.pipeline.flow import Match, Term
 
 _U32 = Struct("!I").unpack_from
@@ -34,9 +34,11 @@ def pack_match(match: Match) -> bytes:
     if shape is None:
         check(match)
         return pack_match(merged(match))
-    forbidden, shifts, template, length = shape
+    forbidden, wide, shifts, template, length = shape
     if any(map(and_, values, forbidden)):
         check(match)
+    if wide:
+        values = halved(values, wide)
     packed: int = sum(map(lshift, values, shifts), template)
     return packed.to_bytes(length, "big")
 

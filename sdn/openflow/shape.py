@@ -9,21 +9,24 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from sdn.openflow.fields import ALIASES, Field, field
+from sdn.openflow.fields import Field, field
 from sdn.pipeline.flow import Match
 
 # The switch keeps room in ct_state for flags to come, and so writes a mask of those it knows even if it is full.
 _NEVER_EXACT = frozenset({"ct_state"})
 _SET_ONLY = frozenset({"in_port_nxm"})
+_LOW_HALF = (1 << 64) - 1
 
 
 class Shape(NamedTuple):
     """How to pack matches of one shape.
 
-    ``forbidden`` has, per term, ones where the value must have zeros; ``shifts`` says how far left a value goes.
+    ``forbidden`` has, per term, ones where the value must have zeros. The values of the terms at ``wide`` (counted from
+    the end) are carried as two: see :func:`halved`. ``shifts`` says how far left each of the values then goes.
     """
 
     forbidden: tuple[int, ...]
+    wide: tuple[int, ...]
     shifts: tuple[int, ...]
     template: int
     length: int
@@ -31,28 +34,40 @@ class Shape(NamedTuple):
 
 @lru_cache(1 << 14)
 def shape_of(names: tuple[str, ...], masks: tuple[int | None, ...]) -> Shape | None:
-    """The shape of these terms; None if terms overlap or have to be split first (see :func:`merged`).
+    """The shape of these terms; None if terms overlap (see :func:`merged`).
 
     Raises ValueError for fields and masks no switch accepts.
     """
-    places, owned, covered = [], [], dict[Field, int]()
-    for name, mask in zip(names, masks, strict=True):
+    places, owned, wide, covered = [], [], [], dict[Field, int]()
+    for index, (name, mask) in enumerate(zip(names, masks, strict=True)):
         known = field(name)
         own = _mask(known, mask)
-        home, offset = _home(known)
-        if home is None or covered.get(home, 0) & own << offset:
-            return None
-        covered[home] = covered.get(home, 0) | own << offset
-        places.append((home, offset))
         owned.append(own)
+        parts = _parts(known, own)
+        if len(parts) == 2:
+            wide.append(index - len(names))
+        for home, offset, part in parts:
+            if covered.get(home, 0) & part << offset:
+                return None
+            covered[home] = covered.get(home, 0) | part << offset
+            places.append((home, offset))
     template, ends = _laid_out(covered)
     total = len(template)
     return Shape(
         forbidden=tuple(~own for own in owned),
+        wide=tuple(wide),
         shifts=tuple(8 * (total - ends[home]) + offset if home in ends else 0 for home, offset in places),
         template=int.from_bytes(template, "big"),
         length=total,
     )
+
+
+def halved(values: tuple[int, ...], wide: tuple[int, ...]) -> tuple[int, ...]:
+    """The values with those of 128-bit registers, which are two fields on the wire, as upper and lower half."""
+    for index in wide:
+        value = values[index]
+        values = (*values[:index], value >> 64, value & _LOW_HALF, *values[len(values) + index + 1 :])
+    return values
 
 
 def merged(match: Match) -> Match:
@@ -61,11 +76,11 @@ def merged(match: Match) -> Match:
     for name, value, mask in match:
         known = field(name)
         own = _mask(known, mask)
-        for part, part_value, part_mask in _parts(known, value, own):
-            values, masks = found.get(part, (0, 0))
-            if (values ^ part_value) & masks & part_mask:
+        for (home, offset, part), (_, _, part_mask) in zip(_parts(known, value), _parts(known, own), strict=True):
+            values, masks = found.get(home.name, (0, 0))
+            if (values ^ part << offset) & masks & part_mask << offset:
                 raise ValueError(f"match terms contradict each other in {name}: {match}")
-            found[part] = (values | part_value, masks | part_mask)
+            found[home.name] = (values | part << offset, masks | part_mask << offset)
     return tuple((name, value, mask) for name, (value, mask) in found.items())
 
 
@@ -91,24 +106,15 @@ def _mask(known: Field, mask: int | None) -> int:
     return mask
 
 
-def _home(known: Field) -> tuple[Field | None, int]:
-    """The field that carries this one on the wire, and how far left in it; None if it takes two."""
-    if known.name.startswith("xxreg"):
-        return None, 0
-    if known.name.startswith("reg"):
-        number = int(known.name.removeprefix("reg"))
-        return field(f"xreg{number // 2}"), 0 if number % 2 else 32
-    return known, 0
-
-
-def _parts(known: Field, value: int, mask: int) -> list[tuple[str, int, int]]:
+def _parts(known: Field, number: int) -> tuple[tuple[Field, int, int], ...]:
+    """The fields that carry a field on the wire: each with how far left in it, and its part of a value or mask."""
     if known.name.startswith("xxreg"):
         first = 2 * int(known.name.removeprefix("xxreg"))
-        low = (1 << 64) - 1
-        return [(f"xreg{first}", value >> 64, mask >> 64), (f"xreg{first + 1}", value & low, mask & low)]
-    home, offset = _home(known)
-    name = home.name if home is not None else known.name
-    return [(ALIASES.get(name, name), value << offset, mask << offset)]
+        return (field(f"xreg{first}"), 0, number >> 64), (field(f"xreg{first + 1}"), 0, number & _LOW_HALF)
+    if known.name.startswith("reg"):
+        which = int(known.name.removeprefix("reg"))
+        return ((field(f"xreg{which // 2}"), 0 if which % 2 else 32, number),)
+    return ((known, 0, number),)
 
 
 def _laid_out(covered: dict[Field, int]) -> tuple[bytes, dict[Field, int]]:

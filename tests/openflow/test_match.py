@@ -59,6 +59,11 @@ def test_fields_nobody_here_knows_survive_at_the_end() -> None:
         ((("ct_mark", 1, 1), ("ct_mark", 0, 2)), (("ct_mark", 1, 3),)),
         ((("reg2", 1, None), ("reg3", 2, None)), (("xreg1", 1 << 32 | 2, None),)),
         ((("xxreg1", 7 << 96, 0xFFFFFFFF << 96),), (("reg4", 7, None),)),
+        (
+            (("xxreg0", 1 << 64 | 2, None), ("reg8", 5, None), ("xxreg1", 3 << 64 | 4, None)),
+            tuple((f"xreg{index}", value, None) for index, value in enumerate((1, 2, 3, 4))) + (("reg8", 5, None),),
+        ),
+        ((("xxreg1", 1 << 64 | 2, None), ("reg4", 0, None)), (("xxreg1", 1 << 64 | 2, None),)),
     ],
 )
 def test_different_words_for_one_match(one: Match, other: Match) -> None:

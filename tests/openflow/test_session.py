@@ -98,20 +98,25 @@ def test_packets_go_out_between_the_members_of_a_bundle(switch: Switch) -> None:
 
 
 def test_what_two_threads_send_does_not_mix(tmp_path: Path) -> None:
-    block = 1 << 20
+    block, blocks = 1 << 20, 8
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(tmp_path / "s.mgmt"))
         listener.listen()
-        with connect(tmp_path / "s.mgmt", SECONDS) as stream:
-            peer = listener.accept()[0]
-            peer.settimeout(SECONDS)
-            senders = [threading.Thread(target=stream.sendall, args=(mark * block,)) for mark in (b"a", b"b")]
+        with connect(tmp_path / "s.mgmt", SECONDS) as stream, listener.accept()[0] as peer:
+            marks = (b"a", b"b")
+            senders = [threading.Thread(target=_send_all, args=(stream, mark * block, blocks)) for mark in marks]
             for sender in senders:
                 sender.start()
-            with peer, peer.makefile("rb") as received:
-                assert {received.read(block), received.read(block)} == {b"a" * block, b"b" * block}
+            peer.settimeout(SECONDS)
+            with peer.makefile("rb") as received:
+                assert {received.read(block) for _ in range(2 * blocks)} == {mark * block for mark in marks}
             for sender in senders:
                 sender.join()
+
+
+def _send_all(stream: socket.socket, packed: bytes, times: int) -> None:
+    for _ in range(times):
+        stream.sendall(packed)
 
 
 def test_many_bad_flows_do_not_jam_the_session(switch: Switch) -> None:
