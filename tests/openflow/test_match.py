@@ -61,7 +61,7 @@ def test_fields_nobody_here_knows_survive_at_the_end() -> None:
         ((("xxreg1", 7 << 96, 0xFFFFFFFF << 96),), (("reg4", 7, None),)),
         (
             (("xxreg0", 1 << 64 | 2, None), ("reg8", 5, None), ("xxreg1", 3 << 64 | 4, None)),
-            tuple((f"xreg{index}", value, None) for index, value in enumerate((1, 2, 3, 4))) + (("reg8", 5, None),),
+            (*((f"xreg{index}", index + 1, None) for index in range(4)), ("reg8", 5, None)),
         ),
         ((("xxreg1", 1 << 64 | 2, None), ("reg4", 0, None)), (("xxreg1", 1 << 64 | 2, None),)),
     ],
