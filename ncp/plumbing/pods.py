@@ -56,6 +56,11 @@ class Wire:
         """Name of the switch end."""
         return interface_name(self.container_id)
 
+    @property
+    def interface_mac(self) -> str:
+        """MAC of the switch end, which nobody ever sends to: chosen, so that it need not be asked for."""
+        return "02:4c:" + hashlib.blake2b(self.container_id.encode(), digest_size=4).digest().hex(":")
+
 
 class Connected(NamedTuple):
     """A cable as it is. ``fresh`` says that it was made now, not found."""
@@ -78,7 +83,7 @@ class PodPlumber:
     def connect(self, wire: Wire) -> Connected:
         """Make the cable, or adopt the one of the same container; returns as soon as the switch end is there and up.
 
-        The pod end is not configured yet: :meth:`configure`.
+        Nothing goes over it yet: that takes :meth:`configure`, while which the switch may open the switch end.
 
         Raises:
             NamespaceMissing: the pod's or the node's namespace does not exist.
@@ -87,7 +92,10 @@ class PodPlumber:
         return self._node.call(lambda ipr: self._connect(ipr, wire))
 
     def configure(self, wire: Wire) -> Future[None]:
-        """Give the pod end its addresses and routes; repeating it changes nothing. Errors as for :meth:`connect`."""
+        """Silence the switch end, give the pod end its addresses and routes; repeating it changes nothing.
+
+        Errors as for :meth:`connect`.
+        """
         return self._node.submit(lambda ipr: self._configure(wire))
 
     def disconnect(self, container_id: str) -> bool:
@@ -100,19 +108,17 @@ class PodPlumber:
 
     def _connect(self, ipr: IPRoute, wire: Wire) -> Connected:
         with opened(wire.netns) as pod, _explained(wire, f"connect {wire.interface}"):
+            if _create(ipr, pod, wire):
+                return Connected(wire.interface, wire.interface_mac, fresh=True)
             switch_end = _link(ipr, wire.interface)
-            fresh = switch_end is None or not self._is_connected(pod, wire, switch_end)
-            if fresh:
-                if switch_end is not None:
-                    ipr.link("del", index=switch_end["index"])
-                self._create(ipr, pod, wire)
-                switch_end = _link(ipr, wire.interface)
-                if switch_end is None:
-                    raise NetworkError(f"{wire.interface} vanished while it was being made")
-            _quiet(wire.interface)  # and, below, arp=False: the kernel answers no ARP there
-            disable_offload(wire.interface)
-            ipr.link("set", index=switch_end["index"], state="up", arp=False, mtu=SWITCH_END_MTU)
-            return Connected(wire.interface, str(switch_end.get("address")), fresh)
+            if switch_end is not None and self._is_connected(pod, wire, switch_end):
+                ipr.link("set", index=switch_end["index"], state="up", arp=False, mtu=SWITCH_END_MTU)
+                return Connected(wire.interface, str(switch_end.get("address")), fresh=False)
+            if switch_end is not None:
+                ipr.link("del", index=switch_end["index"])
+            if not _create(ipr, pod, wire):
+                raise NetworkError(f"{wire.netns} has another device {wire.ifname} already: remove it")
+            return Connected(wire.interface, wire.interface_mac, fresh=True)
 
     def _is_connected(self, pod: int, wire: Wire, switch_end: Any) -> bool:
         with self._node.visiting(pod) as inside:
@@ -124,29 +130,12 @@ class PodPlumber:
             and pod_end.get("address") == wire.mac.lower()
         )
 
-    def _create(self, ipr: IPRoute, pod: int, wire: Wire) -> None:
-        peer = {"ifname": wire.ifname, "net_ns_fd": pod, "address": wire.mac, "mtu": wire.mtu}
-        try:
-            ipr.link("add", ifname=wire.interface, kind="veth", mtu=SWITCH_END_MTU, peer=peer)
-        except NetlinkError as error:
-            if error.code != EEXIST:
-                raise
-            raise NetworkError(f"{wire.netns} has another device {wire.ifname} already: remove it") from error
-
     def _configure(self, wire: Wire) -> None:
-        with opened(wire.netns) as pod, self._node.visiting(pod) as ipr, _explained(wire, f"configure {wire.ifname}"):
-            link = _link(ipr, wire.ifname)
-            if link is None:
-                raise NetworkError(f"{wire.netns} has no device {wire.ifname}")
-            index = link["index"]
-            _prepare_ipv6(wire)
-            disable_offload(wire.ifname)
-            ipr.link("set", index=index, state="up", mtu=wire.mtu)
-            ipr.link("set", index=1, state="up")
-            for address in wire.addresses:
-                ipr.addr("replace", index=index, **_address(address))
-            for gateway in wire.gateways:
-                ipr.route("replace", family=FAMILY[gateway.family], dst=DEFAULT[gateway.family], **_via(gateway, index))
+        with opened(wire.netns) as pod, _explained(wire, f"configure {wire.interface}"):
+            _quiet(wire.interface)
+            disable_offload(wire.interface)
+            with self._node.visiting(pod) as ipr, _explained(wire, f"configure {wire.ifname}"):
+                _configure_pod_end(ipr, wire)
 
     def _check(self, ipr: IPRoute, wire: Wire) -> tuple[str, ...]:
         missing = []
@@ -161,6 +150,38 @@ class PodPlumber:
         except NamespaceMissing as error:
             missing.append(str(error))
         return tuple(missing)
+
+
+def _create(ipr: IPRoute, pod: int, wire: Wire) -> bool:
+    """Make the pair, its switch end up and without ARP; False when either name is taken.
+
+    All in one message, so that the switch may open the device as soon as it exists: it reads, changes and writes the
+    device's flags itself, and would undo what changes in between. Until the pod end is up, nothing goes over the cable.
+    """
+    peer = {"ifname": wire.ifname, "net_ns_fd": pod, "address": wire.mac, "mtu": wire.mtu}
+    switch_end = {"ifname": wire.interface, "address": wire.interface_mac, "mtu": SWITCH_END_MTU}
+    try:
+        ipr.link("add", kind="veth", **switch_end, state="up", arp=False, peer=peer)
+    except NetlinkError as error:
+        if error.code != EEXIST:
+            raise
+        return False
+    return True
+
+
+def _configure_pod_end(ipr: IPRoute, wire: Wire) -> None:
+    try:
+        index = socket.if_nametoindex(wire.ifname)  # asking netlink takes a hundred times as long
+    except OSError as error:
+        raise NetworkError(f"{wire.netns} has no device {wire.ifname}") from error
+    _prepare_ipv6(wire)
+    disable_offload(wire.ifname)
+    ipr.link("set", index=index, state="up", mtu=wire.mtu)
+    for address in wire.addresses:
+        ipr.addr("replace", index=index, **_address(address))
+    for gateway in wire.gateways:
+        ipr.route("replace", family=FAMILY[gateway.family], dst=DEFAULT[gateway.family], **_via(gateway, index))
+    ipr.link("set", index=1, state="up")
 
 
 def _check_pod_end(ipr: IPRoute, wire: Wire) -> Iterator[str]:
