@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from struct import pack
+from struct import Struct, pack
 from typing import Any
 
 from sdn.openflow.fields import Field, field
@@ -20,6 +20,8 @@ _CONTROLLER_PORT = 0xFFFFFFFD
 _ALL_BYTES = 0xFFFF
 _IN_PORT_16 = 0xFFF8
 _CACHE = 1 << 16
+_GOTO = Struct("!HHB3x").pack
+_APPLY = Struct("!HH4x").pack
 
 _NAT_SOURCE, _NAT_DESTINATION = 1, 2
 _IPV4_MIN, _IPV4_MAX, _IPV6_MIN, _IPV6_MAX, _PORT_MIN, _PORT_MAX = 1, 2, 4, 8, 16, 32
@@ -39,13 +41,13 @@ def pack_instructions(actions: tuple[f.Action, ...]) -> bytes:
         return b""
     last = actions[-1]
     if type(last) is f.Goto:
-        goto = pack("!HHB3x", 1, 8, last.table)
+        goto = _GOTO(1, 8, last.table)
         if len(actions) == 1:
             return goto
         packed = pack_actions(actions[:-1])
-        return pack("!HH4x", 4, 8 + len(packed)) + packed + goto
+        return _APPLY(4, 8 + len(packed)) + packed + goto
     packed = pack_actions(actions)
-    return pack("!HH4x", 4, 8 + len(packed)) + packed
+    return _APPLY(4, 8 + len(packed)) + packed
 
 
 def _padded(packed: bytes) -> bytes:

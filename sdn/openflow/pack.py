@@ -10,7 +10,6 @@ from hashlib import blake2b
 from struct import Struct
 from typing import NamedTuple
 
-from sdn.model import Origin
 from sdn.openflow.action import pack_actions, pack_instructions
 from sdn.openflow.match import canonical_match, pack_match
 from sdn.pipeline.flow import Flow
@@ -68,14 +67,15 @@ def encode(flow: Flow, owner: int, cookie: int | None = None) -> Encoded:
 
     Raises ValueError, naming the flow, for what cannot be written in OpenFlow.
     """
+    table, priority, terms, actions, origin = flow
     try:
-        match, instructions = pack_match(flow.match), pack_instructions(flow.actions)
+        match, instructions = pack_match(terms), pack_instructions(actions)
     except (ValueError, KeyError) as error:
-        raise ValueError(f"flow of {flow.origin} in table {flow.table}: {error}") from error
-    key = _KEY(flow.table, flow.priority) + match
+        raise ValueError(f"flow of {origin} in table {table}: {error}") from error
+    key = _KEY(table, priority) + match
     body = _MATCH(1, len(match) + 4) + match + _PADDING[len(match) & 7] + instructions
     if cookie is None:
-        content = blake2b(key[:3] + body + _origin_bytes(flow.origin), digest_size=6).digest()
+        content = blake2b(key[:3] + body + "\0".join(origin).encode(), digest_size=6).digest()
         cookie = owner << OWNER_SHIFT | int.from_bytes(content, "big")
     return Encoded(flow, key, cookie, body)
 
@@ -138,7 +138,3 @@ def cookie_of(flow: Flow, owner: int) -> int:
 def owner_of(cluster: str) -> int:
     """The 16-bit mark, never 0, that the flows of a cluster carry in their cookies."""
     return int.from_bytes(blake2b(cluster.encode(), digest_size=8).digest(), "big") % 0xFFFF + 1
-
-
-def _origin_bytes(origin: Origin) -> bytes:
-    return "\0".join(origin).encode()
