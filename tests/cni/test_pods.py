@@ -27,8 +27,8 @@ def link_local(pod: Pod) -> str:
     """The pod's own address of its link, which the kernel makes in the background, at once but not in the same instant."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        link = json.loads(ip("-j", "-6", "addr", "show", "eth0", "scope", "link", netns=pod.netns))[0]
-        found = [row["local"] for row in link.get("addr_info", ()) if not row.get("tentative")]
+        rows = json.loads(ip("-j", "addr", "show", "eth0", netns=pod.netns))[0]["addr_info"]
+        found = [row["local"] for row in rows if row["scope"] == "link" and not row.get("tentative")]
         if found:
             return str(found[0])
     return ""
