@@ -141,9 +141,8 @@ class Link:
             self._refusals = None
 
     def set_meter(self, meter: MeterEntry) -> None:
-        """Replace a meter (deleting one that is not there is no error)."""
-        xid = self.xids(2)
-        self.send(pack_meter(meter, 2, xid) + pack_meter(meter, 0, xid + 1))
+        """Replace a meter."""
+        self.send(self._replacing(meter))
 
     # What os-ken tells us, in the receiving thread.
 
@@ -153,10 +152,10 @@ class Link:
         self.description = SwitchDescription(datapath.id, "", "")
         datapath.send_msg(parser.OFPDescStatsRequest(datapath, 0))
         datapath.send_msg(parser.OFPSetConfig(datapath, protocol.OFPC_FRAG_NORMAL, _WHOLE_PACKETS))
+        # Queued, because it must come behind what os-ken queued, and this thread must never wait for the switch to read.
         if self._meter is not None:
-            self.set_meter(self._meter)
+            self._session.send(self._replacing(self._meter))
         self._setup_xid = self.xids(2)
-        # Queued, because it must come behind what os-ken queued.
         self._session.send(pack_packet_in_format(self._setup_xid + 1) + pack_barrier(self._setup_xid))
 
     def described(self, software: str, hardware: str) -> None:
@@ -187,6 +186,11 @@ class Link:
     def packet_in(self, message: Any) -> None:
         """Hand a packet on."""
         self._on_packet_in(message)
+
+    def _replacing(self, meter: MeterEntry) -> bytes:
+        """Messages that replace a meter; deleting one that is not there is no error."""
+        xid = self.xids(2)
+        return pack_meter(meter, 2, xid) + pack_meter(meter, 0, xid + 1)
 
     def _set_up(self) -> None:
         version = _version(self.description.software)
