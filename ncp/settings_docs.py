@@ -12,6 +12,14 @@ the option, so an existing file can be used; section `[ncp]` is ours. Every opti
 An unknown section or option, or a value that is not allowed, is an error.
 
 Options marked *accepted* are read and checked, and have no effect yet.
+
+Options marked *run time* can be overridden without a restart, where `[k8s] enable_ncp_setting_crd` is on: apply
+`deploy/crds/ncpsetting.yaml` once, then an NCPSetting called `ncp-setting` (`spec.ip_reallocation_time: 5`). Its `status`
+says what holds, and why where a value is refused; `ncp config show --live` shows it beside the file's values. Without
+the object, the file's values hold. A changed `ip_reallocation_time` holds for addresses released from then on. Those that rest
+already rest as long as they were to; when another manager takes over, or it restarts, none goes on resting for longer than
+the time that holds then.
+
 This page is written by `ncp config docs`.
 """
 
@@ -31,6 +39,8 @@ def _row(option: Option) -> str:
     kind = option.kind.name if allowed in ("any text", "a path", "True or False") else f"{option.kind.name}: {allowed}"
     default = f"`{option.default}`" if option.default else "nothing"
     meaning = option.meaning + (" *(accepted)*" if option.status == "accepted" else "")
+    if option.runtime:
+        meaning += " *(run time)*"
     if option.also:
         meaning += f" Also read from {', '.join(f'`[{section}]`' for section in option.also)}."
     return f"| `{option.name}` | {kind} | {default} | {meaning} |\n"

@@ -28,7 +28,10 @@ Status = Literal["works", "accepted"]
 
 
 class Option(NamedTuple):
-    """One option. ``default`` is text as it would stand in the file; ``also`` names further sections it may stand in."""
+    """One option. ``default`` is text as it would stand in the file; ``also`` names further sections it may stand in.
+
+    ``runtime``: an NCPSetting may override it without a restart (:mod:`ncp.manager.runtime`).
+    """
 
     section: str
     name: str
@@ -37,6 +40,7 @@ class Option(NamedTuple):
     meaning: str
     status: Status = "accepted"
     also: tuple[str, ...] = ()
+    runtime: bool = False
 
 
 SECTIONS: Final[dict[str, str]] = {
@@ -169,7 +173,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "works",
         ("nsx_v3",),
     ),
-    Option("k8s", "enable_ncp_setting_crd", _BOOL, "False", "Let NCPSetting override options at run time."),
+    Option("k8s", "enable_ncp_setting_crd", _BOOL, "False", "Let NCPSetting override options at run time.", "works"),
     Option("k8s", "min_request_timeout", integer(1, 86400), "1800", "Least seconds a watch is kept open."),
     Option("k8s", "enable_prometheus_metrics", _BOOL, "False", "See [ncp] manager_health_port."),
     Option("k8s", "prometheus_metrics_port", integer(1, 65535), "8001", "See [ncp] manager_health_port."),
@@ -200,7 +204,9 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "Use up the first block before the next, rather than spread subnets over all.",
         "works",
     ),
-    Option("nsx_v3", "ip_reallocation_time", _SECONDS, "60", "Seconds a released address rests.", "works"),
+    Option(
+        "nsx_v3", "ip_reallocation_time", _SECONDS, "60", "Seconds a released address rests.", "works", runtime=True
+    ),
     Option("nsx_v3", "external_ip_pools", ranges(), "", "Addresses that namespaces are translated to."),
     Option("nsx_v3", "external_ip_pools_lb", ranges(), "", "Addresses of load balancers."),
     Option("nsx_v3", "sync_realization", _BOOL, "True", "Wait until a decision is realised."),

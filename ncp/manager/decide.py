@@ -14,7 +14,7 @@ among the last to be used again, but if a subnet is nearly full they may be give
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ipam.chain import Grant
 from ncp.manager import records as r
@@ -80,6 +80,10 @@ class Books:
         self._dirty[ref] = None
         if replaced:
             self._outbox.close(ref)
+
+    def set_rest(self, seconds: float) -> None:
+        """How long addresses rest that are released from now on; those that rest keep the end they were given."""
+        self.layout = self.accounts.layout = replace(self.layout, rest=seconds)
 
     def written(self, kind: str, key: Key) -> None:
         """Everything given out for an object was written, or refused: from now on what it shows counts."""

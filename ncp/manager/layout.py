@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ipam.address import Family, Prefix
@@ -49,6 +50,11 @@ class Layout:
     def blocks_for(self, *, no_snat: bool) -> tuple[Prefix, ...]:
         """Where a namespace's subnets come from; without blocks of their own, no-SNAT ones come from the others."""
         return self.no_snat_blocks if no_snat and self.no_snat_blocks else self.container_blocks
+
+
+def overridden(layout: Layout, values: Mapping[str, Any]) -> Layout:
+    """A layout with options changed at run time, by name; without values it is the file's."""
+    return replace(layout, rest=float(values.get("ip_reallocation_time", layout.rest)))
 
 
 def layout(settings: Any) -> Layout:

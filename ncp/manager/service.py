@@ -36,6 +36,7 @@ class Service:
     def __init__(self, settings: Any, kube: Kube, *, identity: str, registry: CollectorRegistry = REGISTRY):
         self._layout = layout(settings)
         self._kube = kube
+        self._run_time = settings.k8s.enable_ncp_setting_crd
         self._term: Term | None = None
         ha = settings.ha
         update = ha.master_timeout - ha.heartbeat_period if ha.update_timeout is None else ha.update_timeout
@@ -64,7 +65,7 @@ class Service:
             self.meters.close()
 
     def _serve(self, stop: threading.Event) -> None:
-        self._term = Term(self._layout, self._kube, self.election.leading, self.meters)
+        self._term = Term(self._layout, self._kube, self.election.leading, self.meters, run_time=self._run_time)
         self.meters.leader.set(1)
         try:
             self._term.run(stop)

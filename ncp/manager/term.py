@@ -18,11 +18,12 @@ from ncp.kube.client import Kube
 from ncp.kube.reflector import Reflector
 from ncp.kube.resources import NAMESPACES, PODS
 from ncp.manager.decide import Books
-from ncp.manager.layout import Layout
+from ncp.manager.layout import Layout, overridden
 from ncp.manager.metrics import Meters, Stats
 from ncp.manager.outbox import NAMESPACE, POD, Ref
 from ncp.manager.rebuild import rebuild
 from ncp.manager.records import namespace_record, pod_record
+from ncp.manager.runtime import Overrides, RunTimeSettings
 from ncp.manager.stats import stats_of
 from ncp.manager.write import Outcome, Writer, is_stale
 
@@ -32,6 +33,8 @@ TICK: Final = 0.5
 """Seconds between looks at the lease while nothing happens."""
 DRAIN: Final = 3.0
 """Seconds an orderly end waits for the last writes."""
+SETTLE: Final = 5.0
+"""Seconds the start waits for settings made at run time, before it goes on with the file's."""
 FIRST_DELAY: Final = 0.1
 LAST_DELAY: Final = 5.0
 
@@ -47,9 +50,18 @@ class Seen(NamedTuple):
 class Term:
     """Decides and writes until it is stopped or leads no more."""
 
-    def __init__(self, layout: Layout, kube: Kube, leading: Callable[[], bool], meters: Meters | None = None):
+    def __init__(
+        self,
+        layout: Layout,
+        kube: Kube,
+        leading: Callable[[], bool],
+        meters: Meters | None = None,
+        *,
+        run_time: bool = False,
+    ):
         self._layout, self._leading, self._meters = layout, leading, meters
-        self._inbox: queue.SimpleQueue[Seen | Outcome] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Seen | Outcome | Overrides] = queue.SimpleQueue()
+        self._settings = RunTimeSettings(kube, leading=leading, report=self._inbox.put) if run_time else None
         self._kube = kube
         self._lock = threading.Lock()  # statistics are read from another thread
         self._books: Books | None = None
@@ -80,11 +92,15 @@ class Term:
         try:
             for reflector in self.reflectors:
                 reflector.start()
+            if self._settings:
+                self._settings.start()
             if self._listed(stop):
                 self._open_books()
                 while not stop.is_set() and self._leading():
                     self._step(writer)
         finally:
+            if self._settings:
+                self._settings.stop()
             for reflector in self.reflectors:
                 reflector.stop()
             writer.stop(DRAIN if self._leading() else 0.0)
@@ -104,20 +120,33 @@ class Term:
                 self.beat = time.monotonic()
                 if stop.is_set() or not self._leading():
                     return False
+        self._settle(stop)
         return True
+
+    def _settle(self, stop: threading.Event) -> None:
+        """Wait until it is known what holds at run time: rests found on objects are measured by it."""
+        end = time.monotonic() + SETTLE
+        while self._settings and not self._settings.settled.wait(0.05) and not stop.is_set() and self._leading():
+            self.beat = time.monotonic()
+            if self.beat > end:
+                log.warning("NCPSetting cannot be read; the settings of the file hold until it can")
+                return
 
     def _open_books(self) -> None:
         objects: dict[Ref, dict[str, Any]] = {}
+        layout = self._layout
         while not self._inbox.empty():
             seen = self._inbox.get()
             if isinstance(seen, Seen):
                 objects.pop(seen.ref, None)
                 if seen.obj is not None:
                     objects[seen.ref] = seen.obj
+            elif isinstance(seen, Overrides):
+                layout = overridden(self._layout, seen.values)
         self._versions = {ref: _version(obj) for ref, obj in objects.items()}
         namespaces = [namespace_record(obj) for (kind, _), obj in objects.items() if kind == NAMESPACE]
         pods = [pod_record(obj) for (kind, _), obj in objects.items() if kind == POD]
-        books = rebuild(self._layout, namespaces, pods, time.time())
+        books = rebuild(layout, namespaces, pods, time.time())
         with self._lock:
             self._books = books
         log.info("%d namespaces and %d pods found, %d with a port", len(namespaces), len(pods), len(books.ports))
@@ -148,9 +177,12 @@ class Term:
             pause = min(pause, self._later[0][0] - time.monotonic())
         return max(pause, 0.001)
 
-    def _take(self, message: Seen | Outcome) -> None:
+    def _take(self, message: Seen | Outcome | Overrides) -> None:
         if isinstance(message, Seen):
             self._see(message)
+        elif isinstance(message, Overrides):
+            assert self._books is not None
+            self._books.set_rest(overridden(self._layout, message.values).rest)
         else:
             self._end(message)
 
