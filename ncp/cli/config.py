@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,7 +14,7 @@ COLUMNS = (
     Column("section"),
     Column("option"),
     Column("value", fold=True),
-    Column("from", style=lambda where: "bold" if where == "file" else "dim"),
+    Column("from", style=lambda where: "dim" if where == "default" else "bold"),
     Column("status", style=lambda status: "yellow" if status == "accepted" else "", wide=True),
     Column("allowed", wide=True, fold=True),
     Column("meaning", wide=True, fold=True),
@@ -40,27 +41,57 @@ def check(file: Path) -> None:
 
 @command.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option("--given", is_flag=True, help="Only what FILE sets.")
+@click.option("--given", is_flag=True, help="Only what is set: by FILE, and by the NCPSetting with --live.")
+@click.option("--live", is_flag=True, help="With what the cluster's NCPSetting overrides; FILE: default the lab's.")
+@click.option("--kubeconfig", help="With --live. Default: KUBECONFIG, else the lab's, else this pod's service account.")
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="With --live. A lab's directory (default: NCP_LAB_STATE, else /var/lib/ncp-lab).",
+)
 @output_option
-def show(file: Path | None, given: bool, output: str) -> None:
+def show(file: Path | None, given: bool, live: bool, kubeconfig: str | None, state: Path | None, output: str) -> None:
     """Show the values that hold with FILE, or all defaults without one."""
     from ncp.settings import effective, load, parse
 
-    settings = load(file) if file else parse("", "(defaults)")
+    if live:
+        from ncp.cli.world import configuration
+
+        settings = load(file) if file else configuration(state)
+        overrides = _overrides(settings, kubeconfig, state)
+    elif kubeconfig or state:
+        raise click.UsageError("--kubeconfig and --state say where the cluster is; give them with --live")
+    else:
+        settings, overrides = load(file) if file else parse("", "(defaults)"), {}
     rows = [
         {
-            "section": item.option.section,
-            "option": item.option.name,
-            "value": item.text if output in ("table", "wide") else _plain(item.value),
-            "from": "file" if item.given else "default",
-            "status": item.option.status,
-            "allowed": item.option.kind.allowed,
-            "meaning": item.option.meaning,
+            "section": option.section,
+            "option": option.name,
+            "value": option.kind.show(value) if output in ("table", "wide") else _plain(value),
+            "from": "NCPSetting" if option.runtime and option.name in overrides else "file" if is_given else "default",
+            "status": option.status,
+            "allowed": option.kind.allowed,
+            "meaning": option.meaning,
         }
-        for item in effective(settings)
-        if item.given or not given
+        for option, held, is_given in effective(settings)
+        for value in (overrides.get(option.name, held) if option.runtime else held,)
+        if is_given or not given or (option.runtime and option.name in overrides)
     ]
     emit(rows, COLUMNS, output, empty=f"{settings.source} sets no option")
+
+
+def _overrides(settings: Any, kubeconfig: str | None, state: Path | None) -> dict[str, Any]:
+    """What the leading manager says to hold instead of the file's values, where the file lets it."""
+    from ncp.cli import nodeapi
+    from ncp.kube.client import Kube, NotFound
+    from ncp.manager.runtime import NAME, NCP_SETTINGS, applied
+
+    if not settings.k8s.enable_ncp_setting_crd:
+        return {}
+    try:
+        return applied(Kube.connect(nodeapi.kubeconfig(kubeconfig, state)).get(NCP_SETTINGS, NAME))
+    except NotFound:
+        return {}
 
 
 @command.command()

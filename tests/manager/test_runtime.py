@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import ncp
+from ncp.__main__ import run as command_line
 from ncp.kube import reflector
 from ncp.kube.client import Kube
 from ncp.kube.errors import ApiError, Invalid, NotFound
@@ -156,6 +157,31 @@ def test_only_where_the_file_allows_it(cluster: Cluster):
     with cluster.client.manager(INI):
         assert abs(cluster.rest() - FROM_FILE) < 2
     assert "status" not in cluster.kube.get(NCP_SETTINGS, NAME)
+
+
+def test_the_command_line_shows_what_holds_and_where_it_comes_from(cluster: Cluster, tmp_path: Path, capfd):
+    file = tmp_path / "ncp.ini"
+
+    def shown(ini: str = ON, *more: str) -> tuple[int, str]:
+        file.write_text(ini)
+        where = ("--kubeconfig", cluster.client.kubeconfig)
+        code = command_line(["config", "show", str(file), "--live", *where, "--given", "-o", "json", *more])
+        said = capfd.readouterr()
+        assert code == 0, said.err
+        rows = {row["option"]: row for row in json.loads(said.out)}
+        return (rows[OPTION]["value"], rows[OPTION]["from"]) if OPTION in rows else (-1, "")
+
+    assert shown() == (-1, ""), "nothing is served, and the file leaves it out"
+    cluster.define()
+    with cluster.client.manager(ON):
+        cluster.set({OPTION: 7})
+        cluster.says("True", f"{OPTION} = 7")
+    assert shown() == (7, "NCPSetting")
+    assert shown(INI) == (-1, ""), "the file does not allow it"
+    cluster.unset()
+    assert shown(ON.replace("[nsx_v3]", f"[nsx_v3]\n{OPTION} = 9")) == (9, "file")
+    assert command_line(["config", "show", "--kubeconfig", "x"]) == 2
+    assert "give them with --live" in capfd.readouterr().err
 
 
 def test_an_object_of_another_name_changes_nothing_and_is_told(cluster: Cluster):
