@@ -53,7 +53,13 @@ class Cluster:
         try:
             self.kube.patch(NCP_SETTINGS, name, body=[{"op": "replace", "path": "/spec", "value": spec}], kind="json")
         except NotFound:
-            self.kube.create(NCP_SETTINGS, {"metadata": {"name": name}, "spec": spec, "kind": "NCPSetting"})
+            made = {
+                "apiVersion": NCP_SETTINGS.api_version,
+                "kind": "NCPSetting",
+                "metadata": {"name": name},
+                "spec": spec,
+            }
+            self.kube.create(NCP_SETTINGS, made)
 
     def unset(self) -> None:
         self.kube.delete(NCP_SETTINGS, NAME)
