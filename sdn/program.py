@@ -46,6 +46,7 @@ class Program:
     pieces: Map[Piece, tuple[Encoded, ...]]
     problems: Map[Piece, tuple[Problem, ...]]
     claims: Map[bytes, tuple[tuple[Piece, Encoded], ...]]  # by key, sorted by piece; the first is on the switch
+    contested: Map[bytes, tuple[tuple[Piece, Encoded], ...]]  # of claims, those of several pieces
 
     def __len__(self) -> int:
         return len(self.claims)
@@ -62,7 +63,7 @@ class Program:
     def all_problems(self) -> list[Problem]:
         """What could not be realised, conflicts included."""
         found = [problem for problems in self.problems.values() for problem in problems]
-        for claim in self.claims.values():
+        for claim in self.contested.values():
             winner = claim[0][1].flow.origin
             found += [
                 _conflict(entry.flow.origin, winner) for _, entry in claim[1:] if entry.cookie != claim[0][1].cookie
@@ -78,7 +79,7 @@ def _conflict(loser: Origin, winner: Origin) -> Problem:
 
 def empty(node: str, owner: int) -> Program:
     """The program of a node that has nothing."""
-    return Program(node, owner, Map(), Map(), Map())
+    return Program(node, owner, Map(), Map(), Map(), Map())
 
 
 def build(intent: Intent, node: str, owner: int, attachments: Attachments) -> Program:
@@ -113,7 +114,12 @@ def _recompute(
             _remember(before, claims, entry.key)
             others = claims.get(entry.key, ())
             claims[entry.key] = tuple(sorted((*others, (piece, entry)), key=_by_piece)) if others else ((piece, entry),)
-    after = Program(program.node, program.owner, pieces.finish(), problems.finish(), claims.finish())
+    contested = program.contested.mutate()
+    for key in before:
+        claim = claims.get(key, ())
+        _store(contested, key, claim if len(claim) > 1 else ())
+    maps = (pieces.finish(), problems.finish(), claims.finish(), contested.finish())
+    after = Program(program.node, program.owner, *maps)
     return after, _difference(before, after)
 
 

@@ -285,6 +285,7 @@ class Loop:
         with self._condition:
             self._realised = dict(self._attachments or {})
             self._in_step = True
+            self._condition.notify_all()  # a CNI call waits; the rest of the exchange is not its concern
         if changes:
             now = time.monotonic()
             outcome = Outcome(reason, len(changes.add), len(changes.delete), now - started, now - self._since)

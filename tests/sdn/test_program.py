@@ -95,6 +95,7 @@ def test_any_sequence_of_updates_ends_in_the_full_recompute(sequence):
     assert program.claims == fresh.claims
     assert program.pieces == fresh.pieces
     assert set(program.all_problems()) == set(fresh.all_problems())
+    assert dict(program.contested) == {key: claim for key, claim in program.claims.items() if len(claim) > 1}
     assert on_switch == held(fresh)
 
 
