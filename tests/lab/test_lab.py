@@ -105,6 +105,18 @@ def test_up_on_a_running_lab_leaves_it_alone(lab):
     assert [(one.command.name, one.pid) for one in Table(lab.state)] == before
 
 
+def test_up_that_is_quiet_prints_the_kubeconfigs_path_and_nothing_else(lab):
+    """``export KUBECONFIG=$(ncp lab up -q)`` in a script whose log shall stay short."""
+    done = ncp(lab, "up", "-q")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{lab.state.kubeconfig}\n", "")
+
+
+@pytest.mark.parametrize("place", [("--node", "node1"), ("--external",)])
+@pytest.mark.parametrize("code", [0, 1, 255])
+def test_exec_passes_exit_codes_from_everywhere(lab, place, code):
+    assert ncp(lab, "exec", *place, "--", "sh", "-c", f"exit {code}").returncode == code
+
+
 def test_status_is_well_until_something_dies(lab):
     lab.wait(lambda: ncp(lab, "status").returncode == 0, "the lab is well")
     found = json.loads(ncp(lab, "status", "--output", "json").stdout)

@@ -52,6 +52,12 @@ def test_down_without_a_lab_is_harmless(place):
     assert traces(place) == ()
 
 
+def test_a_quiet_start_prints_the_kubeconfigs_path_and_nothing_else(place):
+    starting = start(place, "-q")
+    assert starting.communicate(timeout=60) == (f"{place.kubeconfig}\n", "")
+    assert starting.returncode == 0
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_start_leaves_nothing(place, how):
     starting = start(place)
