@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,12 @@ import pytest
 import yaml
 
 import ncp
+from labs.realkube import BinariesMissingError, RealApi
 from ncp.__main__ import run as command_line
 from ncp.kube import reflector
 from ncp.kube.client import Kube
 from ncp.kube.errors import ApiError, Invalid, NotFound
-from ncp.kube.resources import CUSTOM_RESOURCE_DEFINITIONS, EVENTS
+from ncp.kube.resources import CUSTOM_RESOURCE_DEFINITIONS, EVENTS, SERVICE_ACCOUNTS
 from ncp.manager.runtime import DEFINITION, NAME, NCP_SETTINGS, RUN_TIME, applied, is_served, judge
 from tests.manager.conftest import INI, Client, eventually
 
@@ -313,3 +317,53 @@ def test_a_manager_that_may_not_read_settings_decides_by_the_file(cluster: Clust
     monkeypatch.setattr("ncp.manager.term.SETTLE", 0.3)
     with cluster.client.manager(ON):
         assert abs(cluster.rest() - FROM_FILE) < 2
+
+
+@pytest.fixture
+def real_client() -> Iterator[Client]:
+    """A client of a real kube-apiserver, with every right."""
+    try:
+        server = RealApi()
+    except BinariesMissingError as missing:
+        if os.environ.get("NCP_REQUIRE_KUBE"):
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+    with server:
+        found = Client(str(server.kubeconfig))
+        yield found
+        found.kube.close()
+
+
+def as_the_manager(admin: Client, directory: Path) -> Client:
+    """A client with the rights that deploy/rbac.yaml gives to the manager, and no other."""
+    roles = MANIFEST.parents[1] / "rbac.yaml"
+    subprocess.run(
+        ["kubectl", "--kubeconfig", admin.kubeconfig, "apply", "-f", roles], check=True, capture_output=True, timeout=60
+    )
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
+    path = SERVICE_ACCOUNTS.path("kube-system", "ncp-manager", "token")
+    issued = admin.kube._json("POST", path, asked)
+    config = yaml.safe_load(Path(admin.kubeconfig).read_text())
+    (user,) = config["users"]
+    user["user"] = {"token": issued["status"]["token"]}
+    for cluster in config["clusters"]:
+        if authority := cluster["cluster"].get("certificate-authority"):
+            cluster["cluster"]["certificate-authority"] = str(Path(admin.kubeconfig).parent / authority)
+    (directory / "kubeconfig").write_text(yaml.safe_dump(config))
+    return Client(str(directory / "kubeconfig"))
+
+
+@pytest.mark.kube
+def test_on_a_real_server_with_the_rights_that_are_deployed(real_client: Client, tmp_path: Path):
+    cluster = Cluster(real_client)
+    with as_the_manager(real_client, tmp_path).manager(ON):
+        cluster.rests(FROM_FILE)
+        cluster.define()
+        cluster.set({OPTION: 200})
+        cluster.says("True", f"{OPTION} = 200")
+        cluster.rests(200)
+        with pytest.raises(Invalid, match="86400"):
+            cluster.set({OPTION: 86401})
+        eventually(lambda: ("SETTING_APPLIED", "Normal") in cluster.events(), "an event")
+        cluster.kube.delete(CUSTOM_RESOURCE_DEFINITIONS, DEFINITION)
+        cluster.rests(FROM_FILE)
