@@ -317,7 +317,7 @@ def _progressing(
     left = seconds(before.get("lastUpdateTime")) + deadline - now
     if before and not moved and before.get("reason") == "NewReplicaSetAvailable":
         return None, None  # complete once; a pod that fails later is no new rollout
-    if before and not moved and left <= 0:
+    if before and not moved and (left <= 0 or before.get("reason") == "ProgressDeadlineExceeded"):
         text = f'ReplicaSet "{name}" has timed out progressing.'
         return {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": text}, None
     text = f'ReplicaSet "{name}" is progressing.'

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import copy
+import functools
 import json
 import os
 import queue
+import re
 import subprocess
 import tempfile
 import threading
@@ -274,3 +276,10 @@ class Kubectl:
 
 def _as_list(objects: list[Object]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+
+
+@functools.cache
+def kubectl_minor() -> int:
+    """The minor version of the kubectl at hand: 20 of Debian's 1.20, which lacks what came later."""
+    said = subprocess.run(["kubectl", "version", "--client", "-o", "json"], capture_output=True, text=True, check=True)
+    return int(re.sub(r"\D", "", json.loads(said.stdout)["clientVersion"]["minor"]))

@@ -7,7 +7,7 @@ import re
 
 import yaml
 
-from .client import Client, Kubectl
+from .client import Client, Kubectl, kubectl_minor
 from .shapes import (
     CRDS,
     NODES,
@@ -81,7 +81,7 @@ def test_server_side_apply(kubectl: Kubectl, api: Client, ns: str) -> None:
 def test_create_refuses_what_exists(kubectl: Kubectl) -> None:
     assert kubectl("create", "configmap", "one", "--from-literal=a=1").out == "configmap/one created\n"
     refused = kubectl("create", "configmap", "one", fails=True)
-    assert refused.err == 'error: failed to create configmap: configmaps "one" already exists\n'
+    assert refused.err.endswith('configmaps "one" already exists\n')  # what comes before it differs by version
 
 
 def test_get_in_every_form(kubectl: Kubectl, ns: str) -> None:
@@ -226,7 +226,8 @@ def test_wait(kubectl: Kubectl, api: Client, ns: str) -> None:
         ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
         api.strategic(core(ns, "pods") + "/web/status", ready).must(200)
         assert waiting.wait(20) == 0
-    assert kubectl("wait", "pod/web", "--for=jsonpath={.spec.nodeName}=n1").out == "pod/web condition met\n"
+    if kubectl_minor() >= 23:
+        assert kubectl("wait", "pod/web", "--for=jsonpath={.spec.nodeName}=n1").out == "pod/web condition met\n"
     with kubectl.running("wait", "pod/web", "--for=delete", "--timeout=20s") as waiting:
         api.delete(core(ns, "pods") + "/web", {"gracePeriodSeconds": 0}).must(200)
         assert waiting.wait(20) == 0
@@ -328,4 +329,5 @@ def test_events(kubectl: Kubectl, api: Client, ns: str) -> None:
     api.post(core(ns, "events"), event).must(201)
     row = kubectl("get", "events").rows[1]
     assert row[1:4] == ["Warning", "Failed", "pod/web"]
-    assert "no address" in kubectl("events", "--for=pod/web").out
+    if kubectl_minor() >= 26:
+        assert "no address" in kubectl("events", "--for=pod/web").out
