@@ -15,10 +15,21 @@ from sdn.program import Program
 class Installed(Protocol):
     """A flow as a switch reports it."""
 
-    table: int
-    priority: int
-    match: bytes
-    cookie: int
+    @property
+    def table(self) -> int:
+        """Number of its table."""
+
+    @property
+    def priority(self) -> int:
+        """Its priority."""
+
+    @property
+    def match(self) -> bytes:
+        """Its canonical match bytes."""
+
+    @property
+    def cookie(self) -> int:
+        """Owner and content."""
 
 
 def key_of(flow: Installed) -> bytes:
