@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from labs.status import status
 from sdn.pipeline.tables import T
 
 pytestmark = pytest.mark.lab
@@ -125,3 +130,29 @@ def test_a_namespace_leaves_nothing_behind(wire):
         wire.lab.wait(lambda left=left: not left(), f"nothing of the namespace is on {node}")
     netns = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
     assert netns.count(f"ncp{wire.lab.state.lab}-p-") == len(wire.lab.get("pods", "-A")["items"])
+
+
+def test_a_node_without_its_switch_says_so_and_is_well_again_with_it(wire):
+    def unavailable():
+        conditions = wire.lab.get("node", "node3")["status"]["conditions"]
+        return next((c for c in conditions if c["type"] == "NetworkUnavailable"), {}).get("status")
+
+    def healthy():
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+                return answer.status == 200
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                raise
+            return False
+
+    processes = {each.name: each for each in status(wire.lab.state).processes}
+    port = processes["node-node3"].port
+    wire.lab.wait(lambda: unavailable() == "False" and healthy(), "node3 is well")
+    os.kill(processes["switch-node3"].pid, signal.SIGKILL)
+    try:
+        wire.lab.wait(lambda: unavailable() == "True" and not healthy(), "node3 says that it has no network", 30)
+    finally:
+        wire.lab.restart("switch", "node3")
+    wire.lab.wait(lambda: unavailable() == "False" and healthy(), "node3 is well again", 30)
+    assert under_pings(wire, lambda: None, count=50) == [0, 0]
