@@ -228,6 +228,7 @@ class NodeAgent:
             "switch": lambda: None if self.switch.connected else "no OpenFlow session with the switch",
             "ovsdb": lambda: None if self.ovsdb.connected else "no connection to ovsdb-server",
             "api": self._api_check,
+            "loop": lambda: self.loop.fault or None,
             "in-step": lambda: None if self.loop.ready.is_set() else "the switch has not been programmed yet",
         }
 

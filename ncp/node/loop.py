@@ -54,6 +54,7 @@ class _Inbox:
     audit: bool = False
     stop: bool = False
     since: float = 0.0  # time.monotonic() of the oldest thing in it; 0: it is empty
+    last: int = 0  # number of the newest thing in it
 
     def __bool__(self) -> bool:
         return bool(
@@ -93,10 +94,14 @@ class Loop:
         self._withdrawn: dict[str, int] = {}
         self._built = False
         self._since = 0.0  # when the oldest event of the present exchange came
+        self._taken = 0  # number of the newest thing that is in the program
         self._caught_up = False  # the switch holds the program but for what is in the inbox
         self._in_step = False  # ... and the inbox is empty
         self._refused: dict[bytes, tuple[int, Problem]] = {}
-        self._realised: Attachments = {}
+        self._asked = self._answered = 0  # numbers of the newest thing asked, and on the switch
+        self._realised: Attachments = {}  # as of the last acknowledgement, as is the next
+        self._acknowledged: Program = self.program
+        self.fault = ""  # why the last exchange failed by a fault of ours; empty: it did not
         self._checked: Program | None = None
         self._reported: list[Problem] | None = None
         self._thread = threading.Thread(target=self._run, name=f"loop-{node}", daemon=True)
@@ -134,18 +139,22 @@ class Loop:
         """Compare with the switch now instead of at the next interval."""
         self._put(lambda inbox: setattr(inbox, "audit", True))
 
-    def _put(self, change: Callable[[_Inbox], object]) -> None:
+    def _put(self, change: Callable[[_Inbox], object]) -> int:
+        """Put something into the inbox; its number, which :attr:`_answered` reaches once the switch has it."""
         with self._condition:
+            self._asked += 1
             self._inbox.since = self._inbox.since or time.monotonic()
+            self._inbox.last = self._asked
             change(self._inbox)
             self._condition.notify_all()
+            return self._asked
 
     # -- waiting, from any thread -----------------------------------------------------------------------------------
 
     def realised(self, name: str, ofport: int) -> bool:
         """Whether the switch has acknowledged the flows of a port attached there."""
-        piece = ("port", name)
-        return self._in_step and self._realised.get(name) == ofport and piece in self.program.pieces
+        there = self._realised.get(name) == ofport and ("port", name) in self._acknowledged.pieces
+        return there and self._switch.connected
 
     def wait_realised(self, name: str, ofport: int, deadline: float) -> bool:
         """Wait until :meth:`realised` or ``deadline`` (time.monotonic)."""
@@ -153,8 +162,8 @@ class Loop:
 
     def withdraw(self, name: str, deadline: float) -> bool:
         """Take a local port's flows from the switch although it is still attached; wait for the acknowledgement."""
-        self._put(lambda inbox: inbox.withdraw.add(name))
-        return self._wait(lambda: self._in_step and name not in self._realised, deadline)
+        asked = self._put(lambda inbox: inbox.withdraw.add(name))
+        return self._wait(lambda: self._answered >= asked and name not in self._realised, deadline)
 
     def wait_idle(self, deadline: float) -> bool:
         """Wait until everything given so far is on the switch."""
@@ -203,18 +212,38 @@ class Loop:
             if due:
                 next_audit = now + self._audit_interval
             resync = inbox.resync or (retry_at is not None and now >= retry_at)
-            retry_at = self._step(inbox, resync=resync, audit=due)
+            try:
+                retry_at = self._step(inbox, resync=resync, audit=due)
+                self.fault = ""
+            except Exception as error:  # a fault of ours must not end the thread that keeps the network
+                log.exception("node %s: an exchange failed; building the program anew", self.node)
+                self.fault = f"{type(error).__name__}: {error}"
+                self._take_back(inbox)
+                with self._condition:
+                    self._condition.wait_for(lambda: self._inbox.stop, RETRY)
             with self._condition:
                 self._condition.notify_all()
 
+    def _take_back(self, inbox: _Inbox) -> None:
+        """Put what an exchange failed over back, beneath what came since, and forget the program it may have left half."""
+        self._built = self._caught_up = False
+        with self._condition:
+            now = self._inbox
+            now.objects = {**inbox.objects, **now.objects}
+            now.synced |= inbox.synced
+            now.withdraw |= inbox.withdraw
+            now.attachments = inbox.attachments if now.attachments is None else now.attachments
+
     def _step(self, inbox: _Inbox, *, resync: bool, audit: bool) -> float | None:
         self._since = inbox.since or time.monotonic()
+        self._taken = max(self._taken, inbox.last)
         changes = self._recompute(inbox)
         if not self._built or not self._switch.connected:
             self._caught_up = False
             return None
         try:
             if resync or not self._caught_up:
+                self._realised = {}
                 self._bring_in_step("connect")
             else:
                 self._send(changes, "change")
@@ -284,7 +313,8 @@ class Loop:
                 changes = self._without_refused(changes)
         with self._condition:
             self._realised = dict(self._attachments or {})
-            self._in_step = True
+            self._acknowledged, self._answered = self.program, self._taken
+            self._in_step = not self._inbox
             self._condition.notify_all()  # a CNI call waits; the rest of the exchange is not its concern
         if changes:
             now = time.monotonic()

@@ -192,3 +192,23 @@ def test_a_malformed_decision_is_told_and_the_rest_goes_out(ovs):
         until(lambda: agent.problems and [p.reason for p in agent.problems[-1]] == ["MALFORMED_ANNOTATION"])
         agent.loop.changed("Pod", ("red", "b"), None)
         until(lambda: agent.problems[-1] == [])
+
+
+def test_a_fault_of_our_own_is_told_and_does_not_end_the_loop(ovs, monkeypatch):
+    """Planted: compiling raises once. The loop says so, builds anew, and loses nothing it was given."""
+    import ncp.node.loop as module
+
+    real, failures = module.update, iter([RuntimeError("planted")])
+
+    def update(*arguments):
+        for failure in failures:
+            raise failure
+        return real(*arguments)
+
+    with Agent(ovs) as agent:
+        agent.cluster()
+        monkeypatch.setattr(module, "update", update)
+        agent.loop.changed("Pod", ("red", "a"), None)
+        until(lambda: "planted" in agent.loop.fault)
+        until(lambda: not any("in_port=16" in line for line in dump(ovs)))
+        until(lambda: agent.loop.fault == "")
