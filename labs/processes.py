@@ -88,12 +88,6 @@ class Table:
             self._save()
         return running
 
-    def forget(self) -> None:
-        """Empty the record."""
-        with self._lock:
-            self._entries.clear()
-            self._save()
-
     def _save(self) -> None:
         write_json(self.state.processes, {name: asdict(entry) for name, entry in self._entries.items()})
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from ipam.address import Address, Interface, Prefix
+from ipam.address import Address, Interface
 
 
 class Origin(NamedTuple):
@@ -94,7 +94,6 @@ class Intent:
     switches: Mapping[int, LogicalSwitch] = field(default_factory=dict)  # by VNI
     nodes: Mapping[str, TransportNode] = field(default_factory=dict)  # by name
     ports: Mapping[str, LogicalPort] = field(default_factory=dict)  # by name
-    outside: tuple[Prefix, ...] = ()  # prefixes that are not pods' and are routed at tier-0
 
     def replace(self, **changes: Any) -> Intent:
         """A copy with the given fields replaced."""

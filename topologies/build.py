@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from ipam.address import Prefix
 from topologies import netns
-from topologies.plan import Batch, namespaces, node_commands, plan
+from topologies.plan import Batch, namespaces, plan
 from topologies.spec import Topology
 
 PARALLEL = 4
@@ -33,11 +33,6 @@ def build(topology: Topology, lab: str, undo: ExitStack, blocks: Iterable[Prefix
         _apply(first)  # lays every wire; the others own an end of one
         for applied in [pool.submit(_apply, batch) for batch in others]:
             applied.result()
-
-
-def address_node(topology: Topology, lab_namespace: str, name: str) -> None:
-    """Give a node its addresses and routes; its underlay bridge must exist."""
-    netns.batch(lab_namespace, node_commands(topology, name))
 
 
 def remove(lab: str) -> tuple[str, ...]:

@@ -148,13 +148,6 @@ class Catalog:
             found.setdefault(resource.store, resource)
         return found
 
-    def of_kind(self, api_version: str, kind: str) -> Resource | None:
-        """The resource whose objects say this apiVersion and kind."""
-        for resource in self._by_path.values():
-            if resource.kind == kind and resource.group_version == api_version:
-                return resource
-        return None
-
     def put_crd(self, name: str, resources: tuple[Resource, ...]) -> None:
         """Serves the resources of a definition in place of those it had before; none withdraws it."""
         for old in self._crds.pop(name, ()):

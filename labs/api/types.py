@@ -42,13 +42,6 @@ class Type:
             return self.fields.get(key, ANY)
         return self.item or ANY
 
-    @property
-    def leaf(self) -> bool:
-        """Whether the value is owned and replaced as one."""
-        if self.kind == "list":
-            return self.rule.kind == "atomic"
-        return self.atomic or self.kind in ("scalar",)
-
 
 ANY = Type("any")
 

@@ -13,9 +13,8 @@ import fcntl
 import os
 import socket
 import struct
-import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -98,11 +97,6 @@ def run_in(name: str, call: Callable[[], _T]) -> _T:
         return call()
 
     return _in_new_thread(inside)
-
-
-def popen_in(name: str, command: Sequence[str], **options: object) -> subprocess.Popen[bytes]:
-    """Start ``command`` inside the namespace ``name``; ``options`` are those of :class:`subprocess.Popen`."""
-    return run_in(name, lambda: subprocess.Popen(command, **options))  # type: ignore[call-overload,no-any-return]
 
 
 def interfaces(name: str) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ class NodeMetrics:
     """Counters and gauges of one agent."""
 
     def __init__(self, node: str, registry: CollectorRegistry = REGISTRY) -> None:
-        self.last_error = ""
         self._seconds = Histogram(
             "ncp_node_switch_update_seconds",
             "Time from computing a change to the switch's acknowledgement",
@@ -61,7 +60,6 @@ class NodeMetrics:
 
     def node_error(self, message: str) -> None:
         """The node's rows or routes could not be made (empty: they could)."""
-        self.last_error = message
         self._errors.set(1 if message else 0)
 
 

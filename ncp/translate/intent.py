@@ -12,7 +12,7 @@ from typing import Any
 
 from immutables import Map
 
-from ipam.address import Interface, Prefix
+from ipam.address import Interface
 from ncp.translate import objects
 from ncp.translate.objects import Object
 from sdn.compile.pieces import Delta
@@ -31,7 +31,6 @@ class Fabric:
     mtu: int
     single_tier: bool
     exit_node: str = ""
-    outside: tuple[Prefix, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,6 @@ def start(fabric: Fabric) -> Translation:
         switches=Map(),
         nodes=Map(),
         ports=Map(),
-        outside=fabric.outside,
     )
     return Translation(fabric.cluster, intent, Map(), Map(), Map())
 
