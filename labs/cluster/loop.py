@@ -102,7 +102,8 @@ def carry_out(kube: Kube, view: View, write: Write) -> None:
         if isinstance(write, Create):
             view.remember(write.resource, kube.create(write.resource, write.obj, space))
         elif isinstance(write, Patch):
-            answer = kube.patch(write.resource, metadata["name"], space, body=write.body, subresource=write.subresource)
+            name, body = metadata["name"], write.body
+            answer = kube.patch(write.resource, name, space, body=body, subresource=write.subresource, kind=write.kind)
             view.remember(write.resource, answer)
         elif isinstance(write, Replace):
             view.remember(write.resource, kube.replace(write.resource, write.obj))

@@ -47,8 +47,7 @@ def plan_node(node: Json, silent: bool) -> list[Write]:
             "message": "Kubelet stopped posting node status.",
             "lastTransitionTime": now_text(),
         }
-        others = [each for each in node["status"].get("conditions") or () if each["type"] != "Ready"]
-        writes.append(Patch(NODES, node, {"status": {"conditions": [*others, verdict]}}, "status"))
+        writes.append(Patch(NODES, node, {"status": {"conditions": [verdict]}}, "status", kind="strategic"))
     key = {"True": "", "False": NOT_READY}.get(status, UNREACHABLE)
     held = node["spec"].get("taints") or []
     ours = [each for each in held if each["key"] in _OURS]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from ncp.kube.resources import Resource
 
@@ -17,12 +17,16 @@ class Create(NamedTuple):
 
 
 class Patch(NamedTuple):
-    """Merge ``body`` into an object, or into one of its subresources; an object that is gone is fine."""
+    """Merge ``body`` into an object, or into one of its subresources; an object that is gone is fine.
+
+    ``strategic`` merges lists by the keys their type declares, so that entries of others stay as they are.
+    """
 
     resource: Resource
     obj: Json
     body: Json
     subresource: str = ""
+    kind: Literal["merge", "strategic"] = "merge"
 
 
 class Replace(NamedTuple):

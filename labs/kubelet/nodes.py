@@ -27,6 +27,7 @@ LEASE_SECONDS = 40
 RENEW_SECONDS = 10.0
 _FIRST_LOOK = 0.2  # seconds between looks for the CNI server of a node that is not ready yet
 # A lab node promises more than it has: its pods are namespaces without processes.
+_CONDITIONS = frozenset({"MemoryPressure", "DiskPressure", "PIDPressure", "Ready"})
 _CAPACITY = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "1Ti", "pods": "500"}
 
 
@@ -46,8 +47,11 @@ def node_object(spec: NodeSpec) -> Json:
 
 
 def node_status(spec: NodeSpec, held: Json, *, ready: bool, now: str) -> Json:
-    """The status of a node; its Ready condition is false until its CNI server is there, as with a real kubelet."""
-    conditions = list(held.get("status", {}).get("conditions") or ())
+    """The status of a node; its Ready condition is false until its CNI server is there, as with a real kubelet.
+
+    Of the conditions only a kubelet's own: what ``held`` shows of others' may be old by the time this is written.
+    """
+    conditions = [each for each in held.get("status", {}).get("conditions") or () if each["type"] in _CONDITIONS]
     network = (
         {"status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}
         if ready

@@ -124,8 +124,8 @@ class NodeAgent:
         try:
             while not stop.is_set():
                 self._keep_node()
-                if self.reflectors["Node"].synced.is_set():
-                    self._condition.keep()
+                if (node := self._node_object()) is not None:
+                    self._condition.keep(node)
                 self._wake.wait(KEEP_SECONDS)
                 self._wake.clear()
         finally:
@@ -217,8 +217,11 @@ class NodeAgent:
 
     def _here(self) -> TransportNode | None:
         """This node as the API server has it, from the reflector (the loop's intent may still wait for other kinds)."""
-        obj: Any = self.reflectors["Node"].store.get(("", self.place.node))
+        obj = self._node_object()
         return transport_node(obj)[0] if obj is not None else None
+
+    def _node_object(self) -> Json | None:
+        return self.reflectors["Node"].store.get(("", self.place.node))
 
     # -- health -----------------------------------------------------------------------------------------------------
 

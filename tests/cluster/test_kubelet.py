@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from labs.kubelet import netns
+from labs.kubelet.config import NodeSpec
+from labs.kubelet.nodes import node_status
 from ncp.kube.resources import EVENTS, JOBS, LEASES, NODES, PODS
 from tests.cluster.small_cluster import SmallCluster, eventually, pod, ready
 
@@ -72,6 +74,14 @@ def test_a_node_keeps_what_others_say_of_it(cluster: SmallCluster) -> None:
     assert told()["NetworkUnavailable"] == "False"
     addresses = cluster.kube.get(NODES, "node2")["status"]["addresses"]
     assert [each["address"] for each in addresses] == ["10.9.0.1", "fd09::1", "node2"]
+
+
+def test_a_kubelet_writes_no_condition_but_its_own() -> None:
+    theirs = {"type": "NetworkUnavailable", "status": "True"}
+    held = {"status": {"conditions": [theirs, {"type": "Ready", "status": "False", "lastTransitionTime": "before"}]}}
+    written = node_status(NodeSpec("n1", "", (), "", {}, ()), held, ready=False, now="now")["conditions"]
+    assert {each["type"] for each in written} == {"Ready", "MemoryPressure", "DiskPressure", "PIDPressure"}
+    assert next(each for each in written if each["type"] == "Ready")["lastTransitionTime"] == "before"
 
 
 def test_a_pod_comes_up_answers_and_leaves_no_trace(cluster: SmallCluster, space: str) -> None:

@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from labs.status import status
+from ncp.kube.client import Kube
+from ncp.kube.resources import NODES
 from sdn.pipeline.tables import T
 
 pytestmark = pytest.mark.lab
@@ -156,3 +158,16 @@ def test_a_node_without_its_switch_says_so_and_is_well_again_with_it(wire):
         wire.lab.restart("switch", "node3")
     wire.lab.wait(lambda: unavailable() == "False" and healthy(), "node3 is well again", 30)
     assert under_pings(wire, lambda: None, count=50) == [0, 0]
+
+
+def test_a_condition_that_somebody_else_overwrote_is_put_right(wire):
+    def unavailable():
+        conditions = wire.lab.get("node", "node2")["status"]["conditions"]
+        return next(each for each in conditions if each["type"] == "NetworkUnavailable")
+
+    before = unavailable()
+    stale = {**before, "status": "True", "message": "as it was a while ago", "lastTransitionTime": None}
+    kube = Kube.connect(str(wire.lab.state.kubeconfig))
+    kube.patch(NODES, "node2", body={"status": {"conditions": [stale]}}, kind="strategic", subresource="status")
+    wire.lab.wait(lambda: unavailable()["status"] == "False", "the agent says again that node2 has a network", 5)
+    assert unavailable()["message"] == before["message"]
