@@ -59,7 +59,8 @@ class LabStatus:
         gone = tuple(f"{one.name} is down" for one in self.processes if not one.up)
         api = () if self.api or not self.processes else ("the API does not answer",)
         nodes = tuple(f"{one.name}'s agent is not connected" for one in self.nodes if not one.connected)
-        return (*gone, *api, *nodes) if self.processes else ("nothing of it runs",)
+        waiting = tuple(f"{one.name} is not Ready" for one in self.nodes if one.connected and not one.ready)
+        return (*gone, *api, *nodes, *(waiting if self.api else ())) if self.processes else ("nothing of it runs",)
 
 
 def status(state: State) -> LabStatus:
