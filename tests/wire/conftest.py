@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from scapy.layers.l2 import Ether
 
+from labs.status import status
 from ncp.cli import nodeapi
 from ncp.probe import run
 from ncp.probe.model import Endpoint
@@ -81,12 +82,19 @@ def receive(sock, wanted, seconds):
 
 
 @pytest.fixture(scope="session")
-def wire(lab: Lab) -> Iterator[Wire]:
+def pods(lab: Lab) -> Iterator[None]:
     lab.apply(namespace("red"), namespace("blue"), *(pod(name, node) for name, node in PODS.items()))
+    yield
+    lab.kubectl("delete", "namespace", "red", "blue", "--wait=false")
+
+
+@pytest.fixture
+def wire(lab: Lab, pods: None) -> Wire:
+    """The five pods as they are attached now: a test before this one may have killed switches, or all of the lab."""
     for space in ("red", "blue"):
         lab.kubectl("wait", "pods", "-n", space, "--all", "--for=condition=Ready", "--timeout=60s")
-    yield Wire(lab)
-    lab.kubectl("delete", "namespace", "red", "blue", "--wait=false")
+    lab.wait(lambda: not status(lab.state).down, "the lab is well")
+    return Wire(lab)
 
 
 @pytest.fixture
