@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from scapy.layers.l2 import Ether
@@ -58,6 +59,25 @@ class Wire:
                 reason = flow["origin"]["detail"]
                 found[reason] = found.get(reason, 0) + flow["packets"]
         return found
+
+    @contextmanager
+    def planted(self, node: str, flow: str) -> Iterator[Callable[[], bool]]:
+        """A flow added by hand, obeyed by what the switch has cached too; yields whether it is still there."""
+        ofctl = ("ovs-ofctl", "-O", "OpenFlow15")
+        match = flow.partition(",actions=")[0]
+
+        def run(*command: str) -> str:
+            done = self.lab.exec_node(node, *command)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        run(*ofctl, "add-flow", "br-int", flow)
+        try:
+            run("ovs-appctl", "revalidator/wait")
+            yield lambda: "cookie=0x0," in run(*ofctl, "dump-flows", "br-int", "cookie=0/-1")
+        finally:
+            run(*ofctl, "--strict", "del-flows", "br-int", match)
+            run("ovs-appctl", "revalidator/wait")
 
     def exchange(self, name: str, frame: bytes, wanted: Callable[[Ether], bool], seconds: float = 2.0) -> list[Ether]:
         """Send a frame from a pod; the frames that came back up to the first that is wanted (none: silence)."""
