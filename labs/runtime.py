@@ -6,17 +6,18 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
-from labs import configuration, parts, ready, requirements, switches, teardown
+from labs import configuration, crds, parts, ready, requirements, switches, teardown
 from labs import state as states
 from labs.errors import LabError, UsageError, explained
 from labs.processes import Running, Table, strangers
 from labs.progress import Progress
 from labs.state import State
 from labs.wish import REAL, Wish, kube_for, topology_for
+from ncp.kube.client import ApiError, Kube
 from topologies import build, document
 from topologies.spec import Topology
 
@@ -147,16 +148,24 @@ class _Start:
 
     def _api(self) -> None:
         with self.progress.step(f"Kubernetes API ({self.kube})"):
-            if self.kube == REAL:
-                self._real_api()
-                return
-            server = self.table.start(parts.api_command(self.state, self.port[parts.API]))
-            self.waiter.until("the API answers", lambda: ready.api_answers(self.state), [server])
+            server = self._real_api() if self.kube == REAL else self._embedded_api()
+        with self.progress.step("custom resources"), closing(Kube.connect(str(self.state.kubeconfig))) as kube:
+            try:
+                self.waiter.until("the API serves the lab's custom resources", lambda: crds.defined(kube), [server])
+            except ApiError as error:
+                raise LabError(f"the API refuses a custom resource of the lab: {error}") from error
 
-    def _real_api(self) -> None:
+    def _embedded_api(self) -> Running:
+        server = self.table.start(parts.api_command(self.state, self.port[parts.API]))
+        self.waiter.until("the API answers", lambda: ready.api_answers(self.state), [server])
+        return server
+
+    def _real_api(self) -> Running:
+        """etcd, then kube-apiserver, which is returned."""
         for command, is_ready in parts.real_api(self.state, self.port[parts.API]):
             running = self.table.start(command)
             self.waiter.until(f"{command.name} is ready", is_ready, [running])
+        return running
 
     def _awaiting(self, started: Mapping[str, Running]) -> list[Callable[[], None]]:
         def job(text: str, what: str, condition: Callable[[], object], *needs: str) -> Callable[[], None]:

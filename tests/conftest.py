@@ -1,8 +1,10 @@
-"""What several areas share: one three-node lab, started when the first test asks for it, gone at the end."""
+"""What several areas share: one three-node lab, started when the first test asks for it, gone at the end; manifests."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,16 @@ from tests.support.lab import Lab
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with Lab(tmp_path_factory.mktemp("lab") / "state") as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def manifests() -> Path:
+    """Real manifests that lie beside the project, or where NCP_MANIFESTS says."""
+    given = os.environ.get("NCP_MANIFESTS")
+    found = Path(given) if given else Path(__file__).parents[2] / "shared" / "manifests"
+    if not found.is_dir():
+        pytest.skip(f"no manifests at {found}; set NCP_MANIFESTS")
+    return found
 
 
 def pytest_terminal_summary(terminalreporter, exitstatus, config) -> None:

@@ -40,19 +40,18 @@ def labels(pairs: Obj) -> str:
 
 
 def selector(obj: Obj) -> str:
-    """A LabelSelector in the notation of the command line."""
-    parts = [f"{key}={value}" for key, value in sorted((obj.get("matchLabels") or {}).items())]
+    """A LabelSelector in the notation of the command line, in the order of its keys."""
+    parts = [(key, f"{key}={value}") for key, value in (obj.get("matchLabels") or {}).items()]
     for need in obj.get("matchExpressions") or ():
-        values = ",".join(need.get("values") or ())
-        parts.append(
-            {
-                "In": f"{need['key']} in ({values})",
-                "NotIn": f"{need['key']} notin ({values})",
-                "Exists": need["key"],
-                "DoesNotExist": "!" + need["key"],
-            }.get(need["operator"], "")
-        )
-    return ",".join(parts) or "<none>"
+        key, values = need["key"], ",".join(sorted(need.get("values") or ()))
+        shown = {
+            "In": f"{key} in ({values})",
+            "NotIn": f"{key} notin ({values})",
+            "Exists": key,
+            "DoesNotExist": "!" + key,
+        }
+        parts.append((key, shown.get(need["operator"], "")))
+    return ",".join(text for _, text in sorted(parts)) or "<none>"
 
 
 def template_columns(path: str) -> list[tuple[str, Callable[[Obj], Any]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from labs.api import structural
+from labs.api import rules, structural
 from labs.api.clock import now
 from labs.api.errors import Cause, denied, invalid, required, wrong
 from labs.api.names import metadata_faults
@@ -16,6 +16,10 @@ from labs.api.validation import finalizer_faults
 Obj = dict[str, Any]
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 """The finalizer that keeps a definition until its objects are gone."""
+UNENFORCED = "RulesEnforced"
+"""The condition, False, of a definition with rules that this server does not evaluate. Kubernetes has none such."""
+_RULED_METADATA = ("name", "generateName")
+"""What rules may ask of an object's metadata."""
 _CLASH = "the following names are taken by another resource: "
 
 
@@ -68,7 +72,10 @@ def complete(resource: Resource, obj: Obj, before: Obj | None, subresource: str)
                 obj[name] = value
     found = [*metadata_faults(obj), *finalizer_faults(obj, before)]
     if schema:
-        found += structural.faults({k: v for k, v in obj.items() if k != "metadata"}, _body_schema(schema), "")
+        body = _body_schema(schema)
+        found += structural.faults({k: v for k, v in obj.items() if k != "metadata"}, body, "")
+        seen = {k: v for k, v in obj["metadata"].items() if k in _RULED_METADATA}
+        found = [*found, *rules.faults({**obj, "metadata": seen}, body, found)]
     if found:
         raise invalid(resource.kind, resource.group, obj["metadata"].get("name", ""), found)
 
@@ -80,8 +87,8 @@ def _body_schema(schema: Obj) -> Obj:
     return {**schema, "properties": properties, "required": needed}
 
 
-def complete_definition(obj: Obj, before: Obj | None, catalog: Catalog) -> None:
-    """Rules of a definition, and the conditions that say whether its resources are served."""
+def complete_definition(obj: Obj, before: Obj | None, catalog: Catalog) -> list[str]:
+    """Rules of a definition, and the conditions that say whether its resources are served; returns warnings."""
     found = list(_definition_faults(obj, before))
     if found:
         raise invalid("CustomResourceDefinition", "apiextensions.k8s.io", obj["metadata"].get("name", ""), found)
@@ -96,12 +103,22 @@ def complete_definition(obj: Obj, before: Obj | None, catalog: Catalog) -> None:
                    _CLASH + ", ".join(taken) if taken else "no conflicts found"),
         _condition(old, "Established", not taken, "InitialNamesAccepted" if not taken else "NotAccepted",
                    "the initial names have been accepted" if not taken else "not all names are accepted"),
-        *(c for kind, c in old.items() if kind not in ("NamesAccepted", "Established")),
+        *(c for kind, c in old.items() if kind not in ("NamesAccepted", "Established", UNENFORCED)),
     ]  # fmt: skip
     if not taken:
         status["acceptedNames"] = dict(spec["names"])
     storage = [v["name"] for v in spec["versions"] if v.get("storage")]
     status["storedVersions"] = list(dict.fromkeys([*status.get("storedVersions", ()), *storage]))
+    unenforced = list(dict.fromkeys(text for version in spec["versions"] for text in _unenforced(version)))
+    if not unenforced:
+        return []
+    message = f"this server does not evaluate {'; '.join(unenforced)}"
+    status["conditions"].append(_condition(old, UNENFORCED, False, "NotUnderstood", message))
+    return [f"x-kubernetes-validations not enforced by this server: {len(unenforced)}; see the condition {UNENFORCED}"]
+
+
+def _unenforced(version: Obj) -> list[str]:
+    return rules.unenforced((version.get("schema") or {}).get("openAPIV3Schema") or {})
 
 
 def _condition(old: Obj, kind: str, holds: bool, reason: str, message: str) -> Obj:

@@ -132,7 +132,7 @@ class Objects:
             meta["generation"] = 1
         if resource.has_status:
             obj.pop("status", None)
-        self._complete(resource, obj, None)
+        warnings = [*warnings, *self._complete(resource, obj, None)]
         if not tracked:
             meta.pop("managedFields", None)
             if write.explicit_manager:
@@ -180,7 +180,7 @@ class Objects:
         meta.pop("selfLink", None)
         obj = self._isolated(resource, obj, before, subresource)
         meta = obj["metadata"]
-        self._complete(resource, obj, before, subresource)
+        warnings = [*warnings, *self._complete(resource, obj, before, subresource)]
         changed = {k: v for k, v in obj.items() if k not in ("metadata", "status")} != {
             k: v for k, v in before.items() if k not in ("metadata", "status")
         }
@@ -265,14 +265,15 @@ class Objects:
             kept["status"] = before["status"]
         return kept
 
-    def _complete(self, resource: Resource, obj: Obj, before: Obj | None, subresource: str = "") -> None:
-        """Defaults, allocations and rules; 422 with everything that is wrong."""
+    def _complete(self, resource: Resource, obj: Obj, before: Obj | None, subresource: str = "") -> list[str]:
+        """Defaults, allocations and rules; 422 with everything that is wrong. Returns warnings."""
+        warnings: list[str] = []
         if resource.custom is not None:
             crds.complete(resource, obj, before, subresource)
-            return
+            return warnings
         defaults.default(obj)
         if resource.kind == "CustomResourceDefinition":
-            crds.complete_definition(obj, before, self.catalog)
+            warnings = crds.complete_definition(obj, before, self.catalog)
         found = [] if subresource == "status" else validation.faults(obj, before)
         if resource.store == "services" and not found:
             try:
@@ -281,6 +282,7 @@ class Objects:
                 found = [error.cause]
         if found:
             raise invalid(resource.kind, resource.group, obj["metadata"].get("name", ""), found)
+        return warnings
 
     def _keep(self, resource: Resource, key: Key, obj: Obj, write: Write) -> Entry:
         """Stores the object, or lets it go if the last finalizer of a deleted one is gone."""

@@ -20,9 +20,9 @@ _SCALARS: dict[str, Obj] = {
     "i": {"type": "integer", "format": "int32"},
     "f": {"type": "number", "format": "double"},
     "b": {"type": "boolean"},
-    "q": {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]},
     "Q": {"type": "string"},
 }
+_INT_OR_STRING = {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}
 
 
 def v3_index(catalog: Catalog) -> Obj:
@@ -110,6 +110,9 @@ def _collect(shape: Type, schemas: dict[str, Obj]) -> None:
 
 
 def _schema(shape: Type, schemas: dict[str, Obj]) -> Obj:
+    if shape.kind == "scalar" and shape.scalar == "q":
+        schemas["io.k8s.IntOrString"] = dict(_INT_OR_STRING)  # by its name, which is what explain shows
+        return {"allOf": [_ref("io.k8s.IntOrString")]}
     if shape.kind == "scalar":
         return dict(_SCALARS[shape.scalar])
     if shape.kind == "list":

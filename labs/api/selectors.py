@@ -1,13 +1,16 @@
-"""Label and field selectors: read from their text, asked of labels and of the fields an object can be selected by."""
+"""Label and field selectors: read from their text, asked of labels and of the fields an object can be selected by.
+
+Label selectors that stand in objects (``podSelector``) are checked and asked here too.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from labs.api.errors import bad_request
-from labs.api.names import key_fault
+from labs.api.errors import Cause, bad_request, denied, required, wrong
+from labs.api.names import broken, key_fault, label_faults
 
 if TYPE_CHECKING:
     from labs.api.store import Key
@@ -151,3 +154,27 @@ def labels_select(selector: Mapping[str, Any] | None, labels: Mapping[str, str])
         if not met:
             return False
     return True
+
+
+def selector_faults(selector: Mapping[str, Any], at: str) -> Iterator[Cause]:
+    """Everything wrong with a LabelSelector object; ``at`` is its path."""
+    yield from label_faults(selector.get("matchLabels") or {}, f"{at}.matchLabels")
+    for place, need in enumerate(selector.get("matchExpressions") or ()):
+        yield from _requirement_faults(need, f"{at}.matchExpressions[{place}]")
+
+
+def _requirement_faults(need: Mapping[str, Any], at: str) -> Iterator[Cause]:
+    operator, values, key = need.get("operator", ""), need.get("values") or (), need.get("key", "")
+    if operator in ("In", "NotIn"):
+        if not values:
+            yield required(f"{at}.values", "must be specified when `operator` is 'In' or 'NotIn'")
+    elif operator in ("Exists", "DoesNotExist"):
+        if values:
+            yield denied(f"{at}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")
+    else:
+        yield wrong(f"{at}.operator", operator, "not a valid selector operator")
+    if fault := key_fault(key):
+        yield wrong(f"{at}.key", key, fault)
+    for place, value in enumerate(values):
+        if fault := broken(value, "value"):
+            yield wrong(f"{at}.values[{place}]", value, fault)

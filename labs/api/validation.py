@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address
 from typing import Any
 
+from labs.api import networkpolicy
 from labs.api.errors import Cause, denied, duplicate, required, unsupported, wrong
 from labs.api.names import broken, label_faults, metadata_faults
+from labs.api.ports import PROTOCOLS, number_fault
 from labs.api.selectors import labels_select
 
 Obj = dict[str, Any]
-PROTOCOLS = ("TCP", "UDP", "SCTP")
 _POD_UPDATE = (
     "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
     "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
@@ -56,12 +57,6 @@ def finalizer_faults(obj: Obj, old: Obj | None) -> Iterator[Cause]:
         yield denied("metadata.finalizers", why)
 
 
-def _port_fault(port: Any) -> str:
-    if isinstance(port, int) and 1 <= port <= 65535:
-        return ""
-    return "must be between 1 and 65535, inclusive"
-
-
 def _pod_spec(spec: Obj, at: str) -> Iterator[Cause]:
     if not spec.get("containers"):
         yield required(f"{at}.containers")
@@ -90,7 +85,7 @@ def _container(container: Obj, at: str, seen: set[str], volumes: set[str]) -> It
         field = f"{at}.ports[{place}]"
         if not port.get("containerPort"):
             yield required(f"{field}.containerPort")
-        elif fault := _port_fault(port["containerPort"]):
+        elif fault := number_fault(port["containerPort"]):
             yield wrong(f"{field}.containerPort", port["containerPort"], fault)
         if port.get("protocol") not in PROTOCOLS:
             yield unsupported(f"{field}.protocol", port.get("protocol"), PROTOCOLS)
@@ -210,78 +205,17 @@ def _service_ports(ports: Any) -> Iterator[Cause]:
         elif name and (fault := broken(name, "label")):
             yield wrong(f"{at}.name", name, fault)
         names.add(name)
-        if fault := _port_fault(port.get("port")):
+        if fault := number_fault(port.get("port")):
             yield wrong(f"{at}.port", port.get("port", 0), fault)
         if port.get("protocol") not in PROTOCOLS:
             yield unsupported(f"{at}.protocol", port.get("protocol"), PROTOCOLS)
         target = port.get("targetPort")
-        if isinstance(target, int) and (fault := _port_fault(target)):
+        if isinstance(target, int) and (fault := number_fault(target)):
             yield wrong(f"{at}.targetPort", target, fault)
         number = (port.get("protocol"), port.get("port"))
         if number in numbers:
             yield duplicate(at, f"{number[0]}/{number[1]}")
         numbers.add(number)
-
-
-def _network_policy(obj: Obj, old: Obj | None) -> Iterator[Cause]:
-    for direction in ("ingress", "egress"):
-        peers = "from" if direction == "ingress" else "to"
-        for place, rule in enumerate(obj["spec"].get(direction, ())):
-            at = f"spec.{direction}[{place}]"
-            for number, port in enumerate(rule.get("ports", ())):
-                yield from _policy_port(port, f"{at}.ports[{number}]")
-            for number, peer in enumerate(rule.get(peers, ())):
-                if not set(peer) & {"podSelector", "namespaceSelector", "ipBlock"}:
-                    yield required(f"{at}.{peers}[{number}]", "must specify a peer")
-                elif "ipBlock" in peer and len(peer) > 1:
-                    yield denied(f"{at}.{peers}[{number}]", "may not specify both ipBlock and another peer")
-                elif "ipBlock" in peer:
-                    yield from _ip_block(peer["ipBlock"], f"{at}.{peers}[{number}].ipBlock")
-    for place, kind in enumerate(obj["spec"].get("policyTypes", ())):
-        if kind not in ("Ingress", "Egress"):
-            yield unsupported(f"spec.policyTypes[{place}]", kind, ("Ingress", "Egress"))
-
-
-def _ip_block(block: Obj, at: str) -> Iterator[Cause]:
-    cidr = block.get("cidr", "")
-    network = _network(cidr)
-    if not cidr:
-        yield required(f"{at}.cidr")
-    elif network is None:
-        yield wrong(f"{at}.cidr", cidr, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")
-    for place, text in enumerate(block.get("except", ())):
-        inner = _network(text)
-        if inner is None:
-            yield wrong(
-                f"{at}.except[{place}]", text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
-            )
-        elif network is not None and not _strictly_inside(inner, network):
-            yield wrong(f"{at}.except[{place}]", text, "must be a strict subset of `cidr`")
-
-
-def _network(text: str) -> IPv4Network | IPv6Network | None:
-    try:
-        return ip_network(text, strict=False) if "/" in text else None
-    except ValueError:
-        return None
-
-
-def _strictly_inside(inner: IPv4Network | IPv6Network, outer: IPv4Network | IPv6Network) -> bool:
-    same_family = inner.version == outer.version
-    return same_family and inner.prefixlen > outer.prefixlen and inner.network_address in outer
-
-
-def _policy_port(port: Obj, at: str) -> Iterator[Cause]:
-    if port.get("protocol") not in PROTOCOLS:
-        yield unsupported(f"{at}.protocol", port.get("protocol"), PROTOCOLS)
-    number, end = port.get("port"), port.get("endPort")
-    if isinstance(number, int) and (fault := _port_fault(number)):
-        yield wrong(f"{at}.port", number, fault)
-    if end is not None:
-        if not isinstance(number, int):
-            yield wrong(f"{at}.endPort", end, "may not be specified when `port` is non-numeric or unset")
-        elif end < number:
-            yield wrong(f"{at}.endPort", end, "must be greater than or equal to `port`")
 
 
 def _config(obj: Obj, old: Obj | None) -> Iterator[Cause]:
@@ -327,7 +261,7 @@ _BY_KIND: dict[str, Callable[[Obj, Obj | None], Iterator[Cause]]] = {
     "Job": _job,
     "CronJob": _cron_job,
     "Service": _service,
-    "NetworkPolicy": _network_policy,
+    "NetworkPolicy": networkpolicy.faults,
     "ConfigMap": _config,
     "Secret": _config,
     "EndpointSlice": _endpoint_slice,

@@ -4,7 +4,6 @@ import itertools
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,16 +32,6 @@ def ns(client: Client) -> Iterator[str]:
     client.ok("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     yield name
     client.ask("DELETE", f"/api/v1/namespaces/{name}")
-
-
-@pytest.fixture(scope="session")
-def manifests() -> Path:
-    """Real manifests that lie beside the project, or where NCP_MANIFESTS says."""
-    given = os.environ.get("NCP_MANIFESTS")
-    found = Path(given) if given else Path(__file__).parents[3] / "shared" / "manifests"
-    if not found.is_dir():
-        pytest.skip(f"no manifests at {found}; set NCP_MANIFESTS")
-    return found
 
 
 @pytest.fixture

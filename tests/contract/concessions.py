@@ -24,6 +24,8 @@ CONCESSIONS: dict[str, tuple[int, int]] = {
     "server-side apply tracks subresources": (1, 22),
     "services keep their addresses when replaced": (1, 23),
     "field validation": (1, 25),
+    "values of label selectors are checked": (1, 26),
+    "validation rules": (1, 31),  # in force since 1.25; isCIDR() came with 1.31
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from .client import Client, Object
@@ -110,7 +111,12 @@ def custom(definition: Object, ns: str = "") -> str:
 
 def await_answer(api: Client, path: str, status: int = 200, seconds: float = 20) -> None:
     """Wait until a path answers with ``status``."""
+    eventually(lambda: api.get(path).status == status, f"{path} answers {status}", seconds)
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
-    while (answer := api.get(path)).status != status:
-        assert time.monotonic() < deadline, f"{path} still answers {answer.status} after {seconds} s"
+    while not condition():
+        assert time.monotonic() < deadline, f"after {seconds} s it is still not so that {what}"
         time.sleep(0.05)

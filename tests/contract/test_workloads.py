@@ -1,4 +1,4 @@
-"""What the server fills in, hands out and refuses for pods, services, policies and workloads."""
+"""What the server fills in, hands out and refuses for pods, services and workloads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from .client import Client, Object
 from .concessions import Server
-from .shapes import apps, config_map, core, deployment, network_policies, network_policy, pod, service
+from .shapes import apps, config_map, core, deployment, pod, service
 
 
 def test_a_pod_is_defaulted(api: Client, ns: str) -> None:
@@ -233,49 +233,6 @@ def test_internal_traffic_policy(server: Server, ns: str) -> None:
     server.needs("internalTrafficPolicy")
     body = service("web", internalTrafficPolicy="Local")
     assert server.client.post(core(ns, "services"), body).must(201).body["spec"]["internalTrafficPolicy"] == "Local"
-
-
-# --- network policies
-
-
-def test_a_network_policy_is_defaulted(api: Client, ns: str) -> None:
-    rule = {"ports": [{"port": 80}], "from": [{"podSelector": {}}]}
-    both = network_policy("np", ingress=[rule], egress=[{}])
-    spec = api.post(network_policies(ns), both).must(201).body["spec"]
-    assert spec["policyTypes"] == ["Ingress", "Egress"]
-    assert spec["ingress"][0]["ports"] == [{"port": 80, "protocol": "TCP"}]
-
-    bare = api.post(network_policies(ns), network_policy("bare")).must(201).body["spec"]
-    assert bare == {"podSelector": {}, "policyTypes": ["Ingress"]}
-
-
-@pytest.mark.parametrize(
-    ("spec", "field"),
-    [
-        ({"ingress": [{"from": [{}]}]}, "spec.ingress[0].from[0]"),
-        ({"ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/99"}}]}]}, "spec.ingress[0].from[0].ipBlock.cidr"),
-        (
-            {"ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["192.0.2.0/24"]}}]}]},
-            "spec.ingress[0].from[0].ipBlock.except[0]",
-        ),
-        (
-            {"ingress": [{"from": [{"podSelector": {}, "ipBlock": {"cidr": "10.0.0.0/8"}}]}]},
-            "spec.ingress[0].from[0]",
-        ),
-        ({"ingress": [{"ports": [{"protocol": "ICMP"}]}]}, "spec.ingress[0].ports[0].protocol"),
-        ({"ingress": [{"ports": [{"port": 0}]}]}, "spec.ingress[0].ports[0].port"),
-        ({"policyTypes": ["Sideways"]}, "spec.policyTypes[0]"),
-    ],
-)
-def test_a_network_policy_is_validated(api: Client, ns: str, spec: Object, field: str) -> None:
-    assert field in api.post(network_policies(ns), network_policy("np", **spec)).must(422, "Invalid").fields
-
-
-def test_end_port(server: Server, ns: str) -> None:
-    server.needs("endPort of network policies")
-    rule = {"ports": [{"port": 80, "endPort": 90, "protocol": "TCP"}]}
-    made = server.client.post(network_policies(ns), network_policy("np", ingress=[rule])).must(201).body
-    assert made["spec"]["ingress"] == [rule]
 
 
 # --- workloads

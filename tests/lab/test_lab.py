@@ -111,6 +111,18 @@ def test_up_that_is_quiet_prints_the_kubeconfigs_path_and_nothing_else(lab):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{lab.state.kubeconfig}\n", "")
 
 
+def test_security_policies_are_known_from_the_start(lab):
+    policy = {
+        "apiVersion": "crd.nsx.vmware.com/v1alpha1",
+        "kind": "SecurityPolicy",
+        "metadata": {"name": "none", "namespace": "default"},
+        "spec": {"rules": []},
+    }
+    lab.apply(policy)
+    assert lab.get("securitypolicy", "none")["spec"] == {"priority": 0, "rules": []}
+    lab.kubectl("delete", "securitypolicy", "none")
+
+
 @pytest.mark.parametrize("place", [("--node", "node1"), ("--external",)])
 @pytest.mark.parametrize("code", [0, 1, 255])
 def test_exec_passes_exit_codes_from_everywhere(lab, place, code):
