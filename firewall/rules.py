@@ -164,6 +164,11 @@ class Source(NamedTuple):
     name: str
     uid: str = ""
 
+    @property
+    def key(self) -> str:
+        """A name of the object among all."""
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
 
@@ -184,7 +189,7 @@ class Section:
     @property
     def key(self) -> str:
         """A name of the section among all."""
-        return f"{self.source.kind}/{self.source.namespace}/{self.source.name}"
+        return self.source.key
 
 
 def inside(cidr: Cidr, address: Address) -> bool:

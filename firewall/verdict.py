@@ -47,7 +47,9 @@ class World:
     workloads: Mapping[str, Workload]
     namespaces: Mapping[str, Labels]
     nodes: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)
-    blocks: tuple[Cidr, ...] = ()  # where pods' addresses are from: one there that no pod has is not believed
+    blocks: tuple[
+        Cidr, ...
+    ] = ()  # where pods' addresses are from: who has one that no pod has is kept from policed pods
 
     def at(self, address: Address) -> Workload | None:
         """The pod that has an address."""
@@ -113,10 +115,10 @@ def judge(where: World, connection: Connection) -> Verdict:
     source, destination = where.at(connection.source), where.at(connection.destination)
     if source is not None and destination is not None and source.name == destination.name:
         return Verdict("allow", "a pod reaches itself")
-    egress = _at_sender(where, source, destination, connection) if source else None
+    egress = decide(where, "egress", source, destination, connection) if source else None
     if egress is not None and not egress.allowed:
         return egress
-    ingress = _at_receiver(where, source, destination, connection) if destination else None
+    ingress = decide(where, "ingress", destination, source, connection) if destination else None
     if ingress is not None and not ingress.allowed:
         return ingress
     said = [each for each in (egress, ingress) if each is not None]
@@ -124,17 +126,34 @@ def judge(where: World, connection: Connection) -> Verdict:
     return Verdict("allow", "; ".join(each.why for each in said) or "no pod of ours is at either end", causes)
 
 
-def _at_sender(where: World, own: Workload, peer: Workload | None, connection: Connection) -> Verdict:
-    question = _Question("egress", own, peer, connection.destination, connection)
-    return _decide(where, question, to_own_node=connection.destination in where.nodes.get(own.node, ()))
+def decide(where: World, direction: Direction, own: Workload, peer: Workload | None, connection: Connection) -> Verdict:
+    """What is said at one pod's port of a connection that it begins (egress) or is to take (ingress).
 
-
-def _at_receiver(where: World, peer: Workload | None, own: Workload, connection: Connection) -> Verdict:
+    ``peer`` is the pod at the other end, if it is one.
+    """
+    if direction == "egress":
+        question = _Question(direction, own, peer, connection.destination, connection)
+        return _decide(where, question, to_own_node=connection.destination in where.nodes.get(own.node, ()))
     if connection.source in where.nodes.get(own.node, ()):
         return Verdict("allow", f"{own.name}'s own node reaches it")
-    if peer is None and any(inside(block, connection.source) for block in where.blocks):
+    is_stranger = peer is None and any(inside(block, connection.source) for block in where.blocks)
+    if is_stranger and _is_asked(where, own, "ingress"):
         return Verdict("drop", "the sender has a pod's address, and no pod has it", (), "ingress")
-    return _decide(where, _Question("ingress", own, peer, connection.source, connection), to_own_node=False)
+    return _decide(where, _Question(direction, own, peer, connection.source, connection), to_own_node=False)
+
+
+def _is_asked(where: World, own: Workload, direction: Direction) -> bool:
+    """Whether any policy is about a direction of a pod."""
+    return any(
+        (direction in section.isolates and _among(where, section.applied_to, own))
+        or any(
+            rule.direction == direction
+            and _among(where, section.applied_to if rule.applied_to is None else rule.applied_to, own)
+            for rule in section.rules
+        )
+        for stage in where.stages
+        for section in stage
+    )
 
 
 class _Question(NamedTuple):

@@ -9,7 +9,7 @@ import subprocess
 
 from labs.errors import UsageError
 
-OLDEST_OVS = (2, 17)
+OLDEST_OVS = (3, 1)
 PROGRAMS = {
     "ip": "iproute2",
     "nsenter": "util-linux",

@@ -14,7 +14,8 @@ from typing import Final
 from ipam.address import Address
 from sdn.compile.terms import TOO_BIG, TTL_EXCEEDED
 from sdn.model import Intent
-from sdn.pipeline.tables import GATEWAY_MAC, PIPELINE, T
+from sdn.pipeline.registers import GATEWAY_MAC
+from sdn.pipeline.tables import PIPELINE, T
 
 _ETH: Final = struct.Struct("!6s6sH")
 _IPV4: Final = struct.Struct("!BBHHHBBH4s4s")

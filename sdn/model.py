@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from ipam.address import Address, Interface
+from firewall.labels import Labels
+from firewall.order import PRIORITIES, Priorities
+from firewall.rules import Action, Established, Identity, Section
+from ipam.address import Address, Interface, Prefix
 
 
 class Origin(NamedTuple):
@@ -74,7 +77,7 @@ class TransportNode:
 
 @dataclass(frozen=True, slots=True)
 class LogicalPort:
-    """Where a workload attaches. ``name`` is ``namespace/pod``."""
+    """Where a workload attaches. ``name`` is ``namespace/pod``; ``identity`` is what the firewall knows it by."""
 
     name: str
     vni: int
@@ -82,6 +85,16 @@ class LogicalPort:
     addresses: tuple[Address, ...]
     node: str
     origin: Origin
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallSettings:
+    """What holds for the whole firewall."""
+
+    priorities: Priorities = PRIORITIES
+    logged: frozenset[Action] = frozenset()  # actions whose rules are logged
+    established: Established = "recheck"  # where a policy does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +107,10 @@ class Intent:
     switches: Mapping[int, LogicalSwitch] = field(default_factory=dict)  # by VNI
     nodes: Mapping[str, TransportNode] = field(default_factory=dict)  # by name
     ports: Mapping[str, LogicalPort] = field(default_factory=dict)  # by name
+    blocks: tuple[Prefix, ...] = ()  # where pods' addresses are from
+    firewall: FirewallSettings = field(default_factory=FirewallSettings)
+    sections: Mapping[str, Section] = field(default_factory=dict)  # by key
+    namespaces: Mapping[str, Labels] = field(default_factory=dict)  # their labels, by name
 
     def replace(self, **changes: Any) -> Intent:
         """A copy with the given fields replaced."""

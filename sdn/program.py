@@ -13,7 +13,10 @@ from typing import NamedTuple, TypeAlias
 
 from immutables import Map
 
-from sdn.compile.pieces import Attachments, Delta, Piece, all_pieces, compile_piece, touched
+from sdn.compile.delta import Delta, Piece
+from sdn.compile.membership import Membership
+from sdn.compile.pieces import Attachments, all_pieces, compile_piece, ruled_pieces, touched
+from sdn.compile.ruleset import Ruleset, advance
 from sdn.model import Intent, Origin, Problem
 from sdn.openflow.pack import Encoded, encode
 from sdn.pipeline.flow import Flow
@@ -43,6 +46,7 @@ class Program:
 
     node: str
     owner: int
+    rules: Ruleset
     pieces: Map[Piece, tuple[Encoded, ...]]
     problems: Map[Piece, tuple[Problem, ...]]
     claims: Map[bytes, tuple[tuple[Piece, Encoded], ...]]  # by key, sorted by piece; the first is on the switch
@@ -79,26 +83,37 @@ def _conflict(loser: Origin, winner: Origin) -> Problem:
 
 def empty(node: str, owner: int) -> Program:
     """The program of a node that has nothing."""
-    return Program(node, owner, Map(), Map(), Map(), Map())
+    return Program(node, owner, Ruleset(Membership(node)), Map(), Map(), Map(), Map())
 
 
 def build(intent: Intent, node: str, owner: int, attachments: Attachments) -> Program:
     """The full recompute: the program as if nothing had been there before."""
-    return _recompute(empty(node, owner), intent, attachments, set(all_pieces(intent)))[0]
+    everything = Delta(
+        ports=frozenset(intent.ports),
+        sections=frozenset(intent.sections),
+        namespaces=frozenset(intent.namespaces),
+    )
+    nothing = empty(node, owner)
+    rules, pieces = advance(nothing.rules, intent, everything)
+    return _recompute(nothing, intent, rules, attachments, {*all_pieces(intent), *pieces})[0]
 
 
 def update(program: Program, intent: Intent, attachments: Attachments, delta: Delta) -> tuple[Program, Changes]:
     """The program after a change, and the difference; equal to a full recompute of ``intent``."""
-    return _recompute(program, intent, attachments, touched(intent, program.node, delta))
+    rules, pieces = advance(program.rules, intent, delta)
+    pieces |= touched(intent, program.node, delta)
+    if delta.settings or program.node in delta.nodes:
+        pieces.update(ruled_pieces(rules))
+    return _recompute(program, intent, rules, attachments, pieces)
 
 
 def _recompute(
-    program: Program, intent: Intent, attachments: Attachments, dirty: Iterable[Piece]
+    program: Program, intent: Intent, rules: Ruleset, attachments: Attachments, dirty: Iterable[Piece]
 ) -> tuple[Program, Changes]:
     pieces, problems, claims = program.pieces.mutate(), program.problems.mutate(), program.claims.mutate()
     before: dict[bytes, Encoded | None] = {}
     for piece in dirty:
-        flows, found = compile_piece(piece, intent, program.node, attachments)
+        flows, found = compile_piece(piece, intent, rules, program.node, attachments)
         new, unwritable = _encoded(flows, program.owner)
         found += unwritable
         old = pieces.get(piece, ())
@@ -119,7 +134,7 @@ def _recompute(
         claim = claims.get(key, ())
         _store(contested, key, claim if len(claim) > 1 else ())
     maps = (pieces.finish(), problems.finish(), claims.finish(), contested.finish())
-    after = Program(program.node, program.owner, *maps)
+    after = Program(program.node, program.owner, rules, *maps)
     return after, _difference(before, after)
 
 

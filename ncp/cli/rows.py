@@ -194,7 +194,7 @@ def problems(world: World) -> list[Row]:
     if not world.agents:
         for found in world.translation.all_problems():
             note("ncp", found.origin.kind, found.origin.namespace, found.origin.name, found.reason, found.message)
-    for kind, objects in (("Namespace", world.namespaces), ("Node", world.nodes), ("Pod", world.pods)):
+    for kind, objects in world.objects.items():
         for obj in objects:
             meta = obj["metadata"]
             for subject, text in errors_of(obj).items():

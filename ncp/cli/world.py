@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ncp.cli import nodeapi
 from ncp.kube.client import Kube
-from ncp.kube.resources import NAMESPACES, NODES, PODS
+from ncp.kube.listing import everything
 from ncp.settings import Settings, load, parse
 from ncp.translate.fabric import fabric_of
-from ncp.translate.intent import Translation, apply_all, start
+from ncp.translate.intent import Translation, translated
 
 Json = dict[str, Any]
 SYSTEM_CONFIG = Path("/etc/ncp/ncp.ini")
@@ -24,11 +24,24 @@ class World:
 
     settings: Settings
     translation: Translation
-    namespaces: tuple[Json, ...]
-    nodes: tuple[Json, ...]
-    pods: tuple[Json, ...]
+    objects: Mapping[str, Sequence[Json]]  # by kind
     agents: Mapping[str, Json]
     silent: Mapping[str, str]
+
+    @property
+    def pods(self) -> Sequence[Json]:
+        """Every pod."""
+        return self.objects["Pod"]
+
+    @property
+    def nodes(self) -> Sequence[Json]:
+        """Every node."""
+        return self.objects["Node"]
+
+    @property
+    def namespaces(self) -> Sequence[Json]:
+        """Every namespace."""
+        return self.objects["Namespace"]
 
 
 def look(kubeconfig: str | None, state: Path | None) -> World:
@@ -40,23 +53,9 @@ def look(kubeconfig: str | None, state: Path | None) -> World:
     path = nodeapi.kubeconfig(kubeconfig, state)
     kube = Kube.connect(path)
     settings = configuration(state)
-    objects = {kind: kube.list(res)[0] for kind, res in (("Namespace", NAMESPACES), ("Node", NODES), ("Pod", PODS))}
-    keyed = [
-        (kind, (each["metadata"].get("namespace", ""), each["metadata"]["name"]), each)
-        for kind, items in objects.items()
-        for each in items
-    ]
-    translation, _ = apply_all(start(fabric_of(settings)), keyed)
+    objects = everything(kube)
     agents, silent = nodeapi.survey(state) if _is_ours(path, state) else ({}, {})
-    return World(
-        settings,
-        translation,
-        tuple(objects["Namespace"]),
-        tuple(objects["Node"]),
-        tuple(objects["Pod"]),
-        agents,
-        silent,
-    )
+    return World(settings, translated(fabric_of(settings), objects), objects, agents, silent)
 
 
 def configuration(state: Path | None) -> Settings:

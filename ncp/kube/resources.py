@@ -66,3 +66,12 @@ NETWORK_POLICIES: Final = Resource("networking.k8s.io", "v1", "networkpolicies",
 CUSTOM_RESOURCE_DEFINITIONS: Final = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", False
 )
+CLUSTER_NETWORK_POLICIES: Final = Resource(
+    "policy.networking.k8s.io", "v1alpha2", "clusternetworkpolicies", "ClusterNetworkPolicy", False
+)
+SECURITY_POLICIES: Final = Resource("crd.nsx.vmware.com", "v1alpha1", "securitypolicies", "SecurityPolicy", True)
+
+INTENT: Final = (NODES, NAMESPACES, PODS, NETWORK_POLICIES)
+"""What the network follows from, served by every API server."""
+INTENT_CUSTOM: Final = (CLUSTER_NETWORK_POLICIES, SECURITY_POLICIES)
+"""What it follows from as well, where their definitions are."""

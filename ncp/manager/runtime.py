@@ -15,15 +15,14 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from ncp.kube.client import Kube
+from ncp.kube.custom import CustomReflector
 from ncp.kube.errors import ApiError, Unavailable
-from ncp.kube.reflector import Reflector
-from ncp.kube.resources import CUSTOM_RESOURCE_DEFINITIONS, Resource
+from ncp.kube.resources import Resource
 from ncp.settings_options import OPTIONS
 
 log = logging.getLogger(__name__)
 
 NCP_SETTINGS: Final = Resource("vmware.com", "v1alpha1", "ncpsettings", "NCPSetting", False)
-DEFINITION: Final = f"{NCP_SETTINGS.plural}.{NCP_SETTINGS.group}"
 NAME: Final = "ncp-setting"
 """The one object that counts."""
 RUN_TIME: Final = {option.name: option for option in OPTIONS if option.runtime}
@@ -74,14 +73,6 @@ def applied(setting: Json) -> Json:
     return judge(status.get("applied") if isinstance(status, dict) else None, "status.applied").values
 
 
-def is_served(definition: Json) -> bool:
-    """Whether a CustomResourceDefinition is in force in the version that is spoken here."""
-    versions = {version["name"] for version in definition["spec"]["versions"] if version.get("served")}
-    conditions = (definition.get("status") or {}).get("conditions") or ()
-    established = any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
-    return established and NCP_SETTINGS.version in versions
-
-
 class RunTimeSettings:
     """Reports what holds whenever it changes; writes on the objects what became of them.
 
@@ -92,10 +83,7 @@ class RunTimeSettings:
         self._kube, self._leading, self._report = kube, leading, report
         self._wake = threading.Event()
         self._stopping = False
-        self._definitions = Reflector(
-            kube, CUSTOM_RESOURCE_DEFINITIONS, self._changed, field_selector=f"metadata.name={DEFINITION}"
-        )
-        self._objects: Reflector | None = None  # while the resource is served
+        self._objects = CustomReflector(kube, NCP_SETTINGS, self._changed)
         self._held: Json = {}
         self._uid = ""  # of the object that what holds comes from
         self._told: tuple[str, ...] = ()  # the last status written, and on what
@@ -106,7 +94,7 @@ class RunTimeSettings:
 
     def start(self) -> None:
         """Begin to watch."""
-        self._definitions.start()
+        self._objects.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -114,9 +102,7 @@ class RunTimeSettings:
         self._stopping = True
         self._wake.set()
         self._thread.join(timeout=5.0)
-        for reflector in (self._definitions, self._objects):
-            if reflector is not None:
-                reflector.stop()
+        self._objects.stop()
 
     def _changed(self, key: tuple[str, str], old: Json | None, new: Json | None) -> None:
         self._wake.set()
@@ -132,11 +118,8 @@ class RunTimeSettings:
 
     def _look(self) -> None:
         """Compare what there is with what holds; whatever happened in between, the same comes out."""
-        known = self._definitions.synced.is_set()  # asked before the store is read: the list may come in between
-        definition = self._definitions.store.get(("", DEFINITION))
-        self._follow(definition is not None and is_served(definition))
-        known &= self._objects is None or self._objects.synced.is_set()
-        found = self._objects.store.get(("", NAME)) if self._objects else None
+        known = self._objects.synced.is_set()  # asked before the store is read: the list may come in between
+        found = self._objects.store.get(("", NAME))
         self._behind = False
         verdict = self._hold(found)
         if known:
@@ -144,14 +127,6 @@ class RunTimeSettings:
         if found is not None:
             self._tell(found, verdict)
         self._ignore_others()
-
-    def _follow(self, served: bool) -> None:
-        if served and self._objects is None:
-            self._objects = Reflector(self._kube, NCP_SETTINGS, self._changed)
-            self._objects.start()
-        elif not served and self._objects is not None:
-            self._objects.stop()
-            self._objects = None
 
     def _hold(self, found: Json | None) -> Verdict:
         """Report what holds with the object as it is, if that is new."""
@@ -195,7 +170,7 @@ class RunTimeSettings:
             self._record(found, reason, message)
 
     def _ignore_others(self) -> None:
-        objects = self._objects.store.items() if self._objects else ()
+        objects = self._objects.store.items()
         others = {obj["metadata"]["uid"]: obj for key, obj in objects if key != ("", NAME)}
         self._ignored &= others.keys()
         for uid, obj in others.items():

@@ -1,7 +1,7 @@
 """One node's agent: its parts, and what flows between them.
 
 ```
-reflectors (pods, namespaces, nodes) ─► loop ─► switch (OpenFlow)
+reflectors (objects)                 ─► loop ─► switch (OpenFlow)
 ovsdb (attached ports)               ─► loop
 CNI server ─► plumbing, ovsdb, loop        node.sock ◄─ views of the loop
 ```
@@ -19,8 +19,9 @@ from typing import Any
 from ncp.cni.realise import PodRealiser
 from ncp.cni.server import CniServer
 from ncp.kube.client import Kube
+from ncp.kube.custom import CustomReflector
 from ncp.kube.reflector import Json, Key, Reflector
-from ncp.kube.resources import NAMESPACES, NODES, PODS, Resource
+from ncp.kube.resources import INTENT, INTENT_CUSTOM
 from ncp.node import packetin, views
 from ncp.node.api import NodeApi
 from ncp.node.condition import NodeCondition
@@ -37,6 +38,7 @@ from sdn.model import Problem, TransportNode, pod_mtu
 from sdn.openflow.pack import owner_of
 from sdn.openflow.session import Switch
 from sdn.openflow.values import PacketIn
+from sdn.ovsdb.appctl import Appctl
 from sdn.ovsdb.client import Ovsdb
 from sdn.ovsdb.rows import node_rows
 from sdn.pipeline.tables import PIPELINE
@@ -45,8 +47,6 @@ log = logging.getLogger(__name__)
 
 KEEP_SECONDS = 5.0
 """Between looks at the node's own rows, routes and condition when nothing wakes the agent earlier."""
-
-KINDS: tuple[tuple[str, Resource], ...] = (("Node", NODES), ("Namespace", NAMESPACES), ("Pod", PODS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ class NodeAgent:
             fabric_of(settings),
             self.switch,
             audit_interval=settings.ncp.audit_interval,
+            connections=lambda: Appctl(place.rundir).call("dpctl/dump-conntrack"),
             on_outcome=self._told,
             on_problems=lambda problems: self._reporter.report([p for p in problems if self._is_ours(p)]),
         )
@@ -102,7 +103,10 @@ class NodeAgent:
         self._plumber = PodPlumber(place.netns)
         self.cni = CniServer(place.cni_socket, PodRealiser(self.network, self.ovsdb, self._plumber))
         self.api = NodeApi(place.api_socket, views.paths(self))
-        self.reflectors = {kind: Reflector(kube, res, self._on_change(kind)) for kind, res in KINDS}
+        self.reflectors: dict[str, Reflector | CustomReflector] = {
+            **{each.kind: Reflector(kube, each, self._on_change(each.kind)) for each in INTENT},
+            **{each.kind: CustomReflector(kube, each, self._on_change(each.kind)) for each in INTENT_CUSTOM},
+        }
         self._wake = threading.Event()
         data_path = {name: check for name, check in self.checks().items() if name != "api"}
         self._condition = NodeCondition(kube, place.node, data_path)
@@ -148,7 +152,7 @@ class NodeAgent:
         self._plumber.close()
         self._node_port.close()
 
-    def _await_sync(self, kind: str, reflector: Reflector) -> None:
+    def _await_sync(self, kind: str, reflector: Reflector | CustomReflector) -> None:
         reflector.synced.wait()
         self.loop.synced(kind)
         self._wake.set()

@@ -11,22 +11,27 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
 from ncp.node.audit import Drift, compare, key_of
-from ncp.translate.intent import Fabric, Key, Translation, apply_all, start
+from ncp.node.standing import Standing
+from ncp.node.zones import zones_of_new_ports, zones_of_old_ports
+from ncp.translate.intent import KINDS, Fabric, Key, Translation, apply_all, start
 from ncp.translate.objects import Object
-from sdn.compile.pieces import Attachments, Delta
+from sdn.compile.delta import Delta
+from sdn.compile.pieces import Attachments
 from sdn.model import Problem
-from sdn.openflow.pack import Encoded
+from sdn.openflow.pack import flow_key_bytes
 from sdn.openflow.session import Switch
 from sdn.openflow.values import BundleRefused, SwitchGone, SwitchTimeout
+from sdn.ovsdb.appctl import AppctlError
+from sdn.pipeline.flow import Flow
+from sdn.pipeline.tables import is_firewall
 from sdn.program import Changes, Program, against, build, empty, update
 
 log = logging.getLogger(__name__)
 
-KINDS = frozenset({"Namespace", "Node", "Pod"})
 RETRY = 1.0
 """Seconds before a change that a switch did not acknowledge is tried again."""
 
@@ -74,6 +79,7 @@ class Loop:
         switch: Switch,
         *,
         audit_interval: float = 20.0,
+        connections: Callable[[], str] = str,
         on_outcome: Callable[[Outcome], None] = lambda outcome: None,
         on_problems: Callable[[list[Problem]], None] = lambda problems: None,
     ) -> None:
@@ -84,6 +90,7 @@ class Loop:
         self.last_audit = 0.0
         self.ready = threading.Event()  # the switch holds the program for the first time
         self._switch = switch
+        self._standing = Standing(connections, switch.flush)
         self._audit_interval = audit_interval
         self._on_outcome = on_outcome
         self._on_problems = on_problems
@@ -246,10 +253,10 @@ class Loop:
                 self._realised = {}
                 self._bring_in_step("connect")
             else:
-                self._send(changes, "change")
+                self._send(changes, "change", self._acknowledged.claims)
             if audit and self._caught_up:
                 self._audit()
-        except (SwitchGone, SwitchTimeout) as error:
+        except (SwitchGone, SwitchTimeout, AppctlError) as error:
             log.warning(
                 "node %s: the switch did not take a change (%s); comparing again when it answers", self.node, error
             )
@@ -260,9 +267,11 @@ class Loop:
 
     def _recompute(self, inbox: _Inbox) -> Changes:
         """Bring translation and program up to date; the difference is empty until the program is first built."""
+        before = self.translation.intent
         self.translation, delta = apply_all(
             self.translation, ((kind, key, obj) for (kind, key), obj in inbox.objects.items())
         )
+        self._standing.concern(before, self.translation.intent, delta)
         self._waiting_for -= inbox.synced
         delta |= Delta(ports=self._take_attachments(inbox))
         if self._attachments is None or self._waiting_for:
@@ -295,16 +304,21 @@ class Loop:
     def _bring_in_step(self, reason: str) -> None:
         self._refused = {}
         installed = {key_of(flow): flow.cookie for flow in self._switch.flows()}
-        self._send(against(self.program, installed), reason)
+        self._standing.everything()
+        self._send(against(self.program, installed), reason, installed)
         self._caught_up = True
         self.ready.set()
 
-    def _send(self, changes: Changes, reason: str) -> None:
+    def _send(self, changes: Changes, reason: str, installed: Container[bytes]) -> None:
+        """Bring the switch from what is installed (by key) to the program, and connections with it."""
         started = time.monotonic()
         changes = self._without_refused(changes)
         while changes:
             try:
+                # A port number is also the port's conntrack zone: whoever had it before must leave nothing behind.
+                self._switch.flush(zones_of_new_ports(changes, installed))
                 self._switch.apply(changes)
+                self._switch.flush(zones_of_old_ports(changes))
                 break
             except BundleRefused as refusal:
                 keys = self._refuse(refusal)
@@ -316,6 +330,7 @@ class Loop:
             self._acknowledged, self._answered = self.program, self._taken
             self._in_step = not self._inbox
             self._condition.notify_all()  # a CNI call waits; the rest of the exchange is not its concern
+        self._standing.settle(self.program, self.translation.intent, self._attachments or {})
         if changes:
             now = time.monotonic()
             outcome = Outcome(reason, len(changes.add), len(changes.delete), now - started, now - self._since)
@@ -325,12 +340,12 @@ class Loop:
         """Set aside the flows a switch refused, each with a problem on its origin, so that the rest goes out."""
         found = set()
         for each in refusal.errors:
-            if isinstance(each.subject, Encoded):
-                problem = Problem(
-                    each.subject.flow.origin, "FLOW_REFUSED", f"Open vSwitch refused a flow: {each.reason}"
-                )
-                self._refused[each.subject.key] = (each.subject.cookie, problem)
-                found.add(each.subject.key)
+            entry = self.program.get(flow_key_bytes(each.subject)) if isinstance(each.subject, Flow) else None
+            if entry is None or is_firewall(entry.flow.table):
+                continue  # without a rule of the firewall the rest must not go out: it might let something through
+            problem = Problem(entry.flow.origin, "FLOW_REFUSED", f"Open vSwitch refused a flow: {each.reason}")
+            self._refused[entry.key] = (entry.cookie, problem)
+            found.add(entry.key)
         return found
 
     def _without_refused(self, changes: Changes) -> Changes:
@@ -352,7 +367,8 @@ class Loop:
         if found:
             log.warning("node %s: %d flows were not as programmed; repairing", self.node, len(found))
             self.drift = [*self.drift, *found][-200:]
-            self._send(against(self.program, {key_of(flow): flow.cookie for flow in installed}), "audit")
+            held = {key_of(flow): flow.cookie for flow in installed}
+            self._send(against(self.program, held), "audit", held)
         self.last_audit = time.time()
 
     def _tell_problems(self) -> None:

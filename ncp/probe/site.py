@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ncp.kube.client import Kube
-from ncp.kube.resources import NAMESPACES, NODES, PODS
+from ncp.kube.listing import everything
 from ncp.probe.model import EXTERNAL, Endpoint, Probe, Protocol
-from ncp.translate.intent import Fabric, Translation, apply_all, start
+from ncp.translate.intent import Fabric, Translation, translated
 from sdn.ovsdb.appctl import Appctl
 
 
@@ -37,11 +37,9 @@ def look(kube: Kube, fabric: Fabric, agents: Mapping[str, Mapping[str, Any]], ex
         agents: ``GET /v1/status`` of each node agent within reach, by node.
         external: the host beyond tier-0, where there is one.
     """
-    state = start(fabric)
-    pods, _ = kube.list(PODS)
-    for kind, items in (("Node", kube.list(NODES)[0]), ("Namespace", kube.list(NAMESPACES)[0]), ("Pod", pods)):
-        keyed = ((kind, (o["metadata"].get("namespace", ""), o["metadata"]["name"]), o) for o in items)
-        state, _ = apply_all(state, keyed)
+    objects = everything(kube)
+    state = translated(fabric, objects)
+    pods = objects["Pod"]
     attached = {port["name"]: port for status in agents.values() for port in status["ports"]}
     endpoints = {}
     for name, port in state.intent.ports.items():

@@ -9,7 +9,7 @@ from typing import Final
 from ncp.probe.model import EXTERNAL, Endpoint, Probe, Verdict
 from ncp.translate.objects import format_mac
 from sdn.model import Intent
-from sdn.pipeline.tables import GATEWAY_MAC, GENEVE_PORT
+from sdn.pipeline.registers import GATEWAY_MAC, GENEVE_PORT
 
 Tracer = Callable[[str, str], str]
 """(node, flow in ovs-ofctl notation) → the trace's text."""

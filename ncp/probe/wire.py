@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import random
 import select
 import socket
 import struct
@@ -36,10 +37,11 @@ from scapy.utils6 import in6_getnsma, in6_getnsmac
 from ipam.address import Address
 from ncp.probe.model import EXTERNAL, Endpoint, Probe, Verdict
 from ncp.translate.objects import format_mac
-from sdn.pipeline.tables import GATEWAY_MAC
+from sdn.pipeline.registers import GATEWAY_MAC
 
 ETH_P_ALL: Final = 3
 FIRST_PORT: Final = 33000
+LAST_PORT: Final = 61000
 
 
 def run_in(netns: str, work: Callable[[], Any]) -> Any:
@@ -247,7 +249,9 @@ def observe(
             found[probe] = Verdict("no", f"no IPv{probe.family} address on one side")
         else:
             open_probes.append(probe)
-    numbers = itertools.cycle(range(FIRST_PORT, 61000))
+    # Somewhere else each time: a connection that a switch still knows would be let pass without a question.
+    numbers = itertools.count(random.randrange(LAST_PORT - FIRST_PORT))
+    numbers = (FIRST_PORT + number % (LAST_PORT - FIRST_PORT) for number in numbers)
     with contextlib.ExitStack() as stack:
         stations = {n: stack.enter_context(Station(endpoints[n])) for n in {probe.source for probe in open_probes}}
         for _ in range(attempts):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from firewall.order import Priorities
+from firewall.rules import Action
 from ipam.address import Interface, Prefix, parse_prefix
 from ncp.settings import Settings
 from ncp.translate.intent import Fabric
+from sdn.model import FirewallSettings
 
 TRANSIT_VNI = 5000
 """The segment that joins tier-0 and the nodes; namespaces' segments come after it."""
@@ -22,7 +25,22 @@ def fabric_of(settings: Settings) -> Fabric:
         mtu=settings.nsx_node_agent.mtu,
         single_tier=settings.nsx_v3.single_tier_topology,
         exit_node=settings.ncp.exit_node or "",
+        blocks=pod_blocks(settings),
+        firewall=firewall_of(settings),
+        baseline=settings.k8s.baseline_policy_type,
     )
+
+
+def firewall_of(settings: Settings) -> FirewallSettings:
+    """What the settings say of the whole firewall."""
+    nsx = settings.nsx_v3
+    logged: frozenset[Action] = frozenset()
+    if nsx.log_dropped_traffic or nsx.log_firewall_traffic == "DENY":
+        logged = frozenset({"drop", "reject"})
+    if nsx.log_firewall_traffic == "ALL":
+        logged = frozenset({"allow", "drop", "reject"})
+    priorities = Priorities(nsx.top_section_priority, nsx.baseline_section_priority)
+    return FirewallSettings(priorities, logged, settings.ncp.established_connections)
 
 
 def pod_blocks(settings: Settings) -> tuple[Prefix, ...]:

@@ -6,19 +6,23 @@ objects that exist at its end (a property test holds this).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 from immutables import Map
 
-from ipam.address import Interface
+from firewall import baseline, clusterpolicy, networkpolicy, securitypolicy
+from firewall.baseline import BaselineType
+from firewall.rules import Section
+from ipam.address import Interface, Prefix
 from ncp.translate import objects
 from ncp.translate.objects import Object
-from sdn.compile.pieces import Delta
-from sdn.model import Intent, LogicalSwitch, Problem, Tier0
+from sdn.compile.delta import Delta
+from sdn.model import FirewallSettings, Intent, LogicalSwitch, Origin, Problem, Tier0
 
 Key = tuple[str, str]
+Step: TypeAlias = "tuple[Translation, Delta]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,9 @@ class Fabric:
     mtu: int
     single_tier: bool
     exit_node: str = ""
+    blocks: tuple[Prefix, ...] = ()
+    firewall: FirewallSettings = field(default_factory=FirewallSettings)
+    baseline: BaselineType | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,7 @@ class Translation:
     """An intent, what each object contributed to it, and what could not be translated."""
 
     cluster: str
+    baseline: BaselineType | None
     intent: Intent
     by_namespace: Map[str, tuple[LogicalSwitch, ...]]
     claims: Map[int, tuple[LogicalSwitch, ...]]  # by VNI, sorted by origin: the first has it
@@ -60,18 +68,32 @@ def start(fabric: Fabric) -> Translation:
         switches=Map(),
         nodes=Map(),
         ports=Map(),
+        blocks=fabric.blocks,
+        firewall=fabric.firewall,
+        sections=Map(),
+        namespaces=Map(),
     )
-    return Translation(fabric.cluster, intent, Map(), Map(), Map())
+    return Translation(fabric.cluster, fabric.baseline, intent, Map(), Map(), Map())
 
 
 def apply(state: Translation, kind: str, key: Key, obj: Object | None) -> tuple[Translation, Delta]:
     """The state once the object under ``(kind, key)`` is ``obj`` (None: gone), and what that changed.
 
-    Kinds are ``Namespace``, ``Pod`` and ``Node``; keys are (namespace, name).
+    Kinds are those of :data:`KINDS`; keys are (namespace, name).
     """
     if obj is not None and not objects.owned(obj, state.cluster):
         obj = None
     return _APPLY[kind](state, key, obj)
+
+
+def translated(fabric: Fabric, objects: Mapping[str, Iterable[Object]]) -> Translation:
+    """The translation of a cluster with these objects, given by kind."""
+    keyed = (
+        (kind, (each["metadata"].get("namespace", ""), each["metadata"]["name"]), each)
+        for kind, items in objects.items()
+        for each in items
+    )
+    return apply_all(start(fabric), keyed)[0]
 
 
 def apply_all(state: Translation, changes: Iterable[tuple[str, Key, Object | None]]) -> tuple[Translation, Delta]:
@@ -104,6 +126,46 @@ def _apply_node(state: Translation, key: Key, obj: Object | None) -> tuple[Trans
 
 
 def _apply_namespace(state: Translation, key: Key, obj: Object | None) -> tuple[Translation, Delta]:
+    state, segments = _apply_segments(state, key, obj)
+    state, labels = _apply_labels(state, key[1], obj)
+    return state, segments | labels
+
+
+def _apply_labels(state: Translation, name: str, obj: Object | None) -> tuple[Translation, Delta]:
+    """The labels that namespace selectors see, and the baseline policy of the namespace's pods."""
+    labels = None if obj is None else objects.namespace_labels(obj)
+    if state.intent.namespaces.get(name) == labels:
+        return state, Delta()
+    intent = state.intent.replace(namespaces=_with(state.intent.namespaces, name, labels))
+    delta = Delta(namespaces=frozenset({name}))
+    if state.baseline:
+        section = baseline.section(state.baseline, name)
+        if (section.key in intent.sections) != (labels is not None):
+            sections = _with(intent.sections, section.key, section if labels is not None else None)
+            intent, delta = intent.replace(sections=sections), delta | Delta(sections=frozenset({section.key}))
+    return replace(state, intent=intent), delta
+
+
+def _policy(kind: str, read: Callable[[Object], Section]) -> Callable[[Translation, Key, Object | None], Step]:
+    def apply_policy(state: Translation, key: Key, obj: Object | None) -> Step:
+        section = read(obj) if obj is not None else None
+        problems: tuple[Problem, ...] = ()
+        if section is not None and section.fault:
+            source = section.source
+            origin = Origin(source.kind, source.namespace, source.name, source.uid)
+            text = f"{source} cannot be understood, so what it selects is cut off: {section.fault}"
+            problems = (Problem(origin, "POLICY_INVALID", text),)
+        state = _noted(state, kind, key, problems)
+        name = f"{kind}/{key[0]}/{key[1]}"
+        if state.intent.sections.get(name) == section:
+            return state, Delta()
+        sections = _with(state.intent.sections, name, section)
+        return replace(state, intent=state.intent.replace(sections=sections)), Delta(sections=frozenset({name}))
+
+    return apply_policy
+
+
+def _apply_segments(state: Translation, key: Key, obj: Object | None) -> tuple[Translation, Delta]:
     new, problems = objects.segments(obj) if obj is not None else ((), ())
     state = _noted(state, "Namespace", key, problems)
     name = key[1]
@@ -147,8 +209,11 @@ def _vni_taken(loser: LogicalSwitch, winner: LogicalSwitch) -> Problem:
     return Problem(loser.origin, "VNI_CONFLICT", text)
 
 
-_APPLY: dict[str, Callable[[Translation, Key, Object | None], tuple[Translation, Delta]]] = {
+_APPLY: dict[str, Callable[[Translation, Key, Object | None], Step]] = {
     "Pod": _apply_pod,
     "Node": _apply_node,
     "Namespace": _apply_namespace,
+    **{each.KIND: _policy(each.KIND, each.section) for each in (networkpolicy, clusterpolicy, securitypolicy)},
 }
+KINDS = frozenset(_APPLY)
+"""Kinds of Kubernetes objects that an intent follows from."""

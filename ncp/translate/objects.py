@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import orjson
 
+from firewall.labels import Labels, labels_of
+from firewall.rules import PROTOCOLS, Identity, NamedPort
 from ipam.address import Address, Interface, parse_address, parse_interface
 from sdn.model import LogicalPort, LogicalSwitch, Origin, Problem, TransportNode
 
@@ -80,10 +82,33 @@ def port(pod: Object) -> tuple[LogicalPort | None, tuple[Problem, ...]]:
             addresses=tuple(parse_interface(each).address for each in decided["addresses"]),
             node=spec.get("nodeName") or "",
             origin=origin,
+            identity=identity(pod),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return None, (_malformed(origin, PORT, error),)
     return found, ()
+
+
+def identity(pod: Object) -> Identity:
+    """What policies may ask about a pod: its namespace, labels and named ports."""
+    meta, spec = pod["metadata"], pod.get("spec") or {}
+    containers = list(spec.get("containers") or ())
+    containers += [each for each in spec.get("initContainers") or () if each.get("restartPolicy") == "Always"]
+    named: dict[tuple[str, str], int] = {}
+    for container in containers:
+        for each in container.get("ports") or ():
+            if each.get("name"):  # where a name is there twice, its first port counts, as for services
+                named.setdefault((each["name"], str(each.get("protocol") or "TCP").lower()), each["containerPort"])
+    ports = (
+        NamedPort(name, kind, number) for (name, said), number in named.items() for kind in PROTOCOLS if kind == said
+    )
+    return Identity(meta.get("namespace", ""), labels_of(meta.get("labels")), tuple(sorted(ports)))
+
+
+def namespace_labels(namespace: Object) -> Labels:
+    """A namespace's labels, with the one for its name that every API server since 1.21 adds."""
+    meta = namespace["metadata"]
+    return labels_of({**(meta.get("labels") or {}), "kubernetes.io/metadata.name": meta["name"]})
 
 
 def port_interfaces(pod: Object) -> tuple[tuple[Interface, ...], tuple[Address, ...]]:

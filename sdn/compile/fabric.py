@@ -29,10 +29,11 @@ from sdn.pipeline.flow import (
     Flow,
     Output,
     OutputField,
+    Resubmit,
     SetField,
     Term,
 )
-from sdn.pipeline.tables import (
+from sdn.pipeline.registers import (
     FROM_NODE,
     FROM_TUNNEL,
     GATEWAY_MAC,
@@ -42,13 +43,17 @@ from sdn.pipeline.tables import (
     NEXT_HOP_V6,
     NODE_PORT,
     OUTPUT,
-    PIPELINE,
+    OWNER,
+    PEER,
     SEGMENT,
     SOURCE,
 )
-from sdn.pipeline.tables import TOO_BIG as TOO_BIG_BIT
+from sdn.pipeline.registers import TOO_BIG as TOO_BIG_BIT
+from sdn.pipeline.tables import PIPELINE, T
 
 ETHERNET_HEADER = 14
+MULTICAST_V4: Term = ("ipv4_dst", 0xE0000000, 0xF0000000)
+MULTICAST_V6: Term = ("ipv6_dst", 0xFF << 120, 0xFF << 120)
 
 
 def fabric(name: str, detail: str = "") -> Origin:
@@ -71,6 +76,7 @@ def compile_fabric(intent: Intent, node: TransportNode) -> tuple[Flow, ...]:
         *_requests(),
         *_routers(),
         *_tier0(intent),
+        *_next_hop(intent.tier0.transit_vni),
         *_resolved(),
         *_delivery(),
     )
@@ -81,7 +87,7 @@ def _misses() -> list[Flow]:
     for table in PIPELINE.tables:
         if table.miss.reason:
             found.append(flow(table.name, 0, (), (), drop(table.miss.reason)))
-        else:
+        elif table.miss.table:
             found.append(flow(table.name, 0, (), (goto(table.miss.table),), fabric("stage", table.miss.table)))
     return found
 
@@ -120,6 +126,8 @@ def _guards() -> list[Flow]:
         flow("spoof_guard", 100, (*ICMPV6, solicit, unspecified), (), drop("dad-probe")),
         flow("nd_guard", 50, (*ICMPV6, solicit, ("nd_sll", 0, None)), (goto("mtu"),), fabric("stage", "mtu")),
         flow("nd_guard", 10, (*ICMPV6, solicit), (), drop("spoof-nd")),
+        flow("nd_guard", 10, (*ICMPV6, ("icmpv6_type", 133, None)), (goto("mtu"),), fabric("stage", "mtu")),
+        flow("nd_guard", 5, (ETH_IPV6, MULTICAST_V6), (goto("mtu"),), fabric("stage", "mtu")),
         flow("nd_guard", 10, (*ICMPV6, advertise), (), drop("spoof-nd")),
         flow("nd_guard", 10, (*ICMPV6, ("icmpv6_type", 134, None)), (), drop("ra-guard")),
         flow("nd_guard", 10, (*ICMPV6, ("icmpv6_type", 137, None)), (), drop("ra-guard")),
@@ -140,25 +148,40 @@ def _requests() -> list[Flow]:
     """ARP requests and solicitations look up their answer; packets for the gateway's MAC address are routed."""
     routed = ("eth_dst", GATEWAY_MAC, None)
     asks_arp, asks_nd = (ETH_ARP, ("arp_op", 1, None)), (*ICMPV6, ("icmpv6_type", 135, None))
-    from_arp = (CopyField("arp_tpa", NEXT_HOP_V4.register, 32), goto("neighbour"))
-    from_nd = (CopyField("nd_target", NEXT_HOP_V6.register, 128), goto("neighbour"))
+    from_arp = (CopyField("arp_tpa", NEXT_HOP_V4.register, 32), goto("next_hop"))
+    from_nd = (CopyField("nd_target", NEXT_HOP_V6.register, 128), goto("next_hop"))
     return [
-        flow("requests", 60, asks_arp, from_arp, fabric("stage", "neighbour")),
-        flow("requests", 60, asks_nd, from_nd, fabric("stage", "neighbour")),
+        flow("requests", 60, asks_arp, from_arp, fabric("stage", "next_hop")),
+        flow("requests", 60, asks_nd, from_nd, fabric("stage", "next_hop")),
         flow("requests", 50, (ETH_ARP,), (), drop("arp-unanswered")),
         flow("requests", 50, (*ICMPV6, ("icmpv6_type", 133, None)), (), drop("nd-unanswered")),
         flow("requests", 40, (ETH_IPV4, routed), (goto("gateway"),), fabric("stage", "gateway")),
         flow("requests", 40, (ETH_IPV6, routed), (goto("gateway"),), fabric("stage", "gateway")),
-        flow("neighbour", 10, (ETH_ARP,), (), drop("arp-unanswered")),
-        flow("neighbour", 10, asks_nd, (), drop("nd-unanswered")),
+    ]
+
+
+def _next_hop(transit_vni: int) -> list[Flow]:
+    """Ask who has the next hop, and take the answer from the packet's own segment only."""
+    asks_nd = (*ICMPV6, ("icmpv6_type", 135, None))
+    ask = (NEXT_HOP_MAC.set(0), OWNER.set(0), Resubmit(T["neighbour"]), goto("on_segment"))
+    return [
         flow(
-            "neighbour",
+            "next_hop",
             50,
             (next_hop(link_local(GATEWAY_MAC)),),
             (NEXT_HOP_MAC.set(GATEWAY_MAC), goto("resolved")),
             fabric("gateway", "link-local address"),
         ),
+        flow("next_hop", 10, (), ask, fabric("stage", "on_segment")),
+        on_segment(transit_vni, fabric("tier-0", "next hop")),
+        flow("on_segment", 10, (ETH_ARP,), (), drop("arp-unanswered")),
+        flow("on_segment", 10, asks_nd, (), drop("nd-unanswered")),
     ]
+
+
+def on_segment(vni: int, origin: Origin) -> Flow:
+    """Next hops of a segment are taken from that segment."""
+    return flow("on_segment", 100, (SEGMENT.match(vni), OWNER.match(vni)), (goto("resolved"),), origin)
 
 
 def _resolved() -> list[Flow]:
@@ -225,9 +248,9 @@ def _routers() -> list[Flow]:
     ]
     for match in (
         (ETH_IPV6, ("ipv6_dst", 0xFE80 << 112, 0xFFC0 << 112)),
-        (ETH_IPV6, ("ipv6_dst", 0xFF << 120, 0xFF << 120)),
+        (ETH_IPV6, MULTICAST_V6),
         (ETH_IPV4, ("ipv4_dst", 0xA9FE0000, 0xFFFF0000)),
-        (ETH_IPV4, ("ipv4_dst", 0xE0000000, 0xF0000000)),
+        (ETH_IPV4, MULTICAST_V4),
     ):
         found.append(flow("gateway", 50, match, (), drop("link-local")))
     for eth in (ETH_IPV4, ETH_IPV6):
@@ -238,10 +261,9 @@ def _routers() -> list[Flow]:
 
 def _tier0(intent: Intent) -> list[Flow]:
     found = []
-    segment = SEGMENT.match(intent.tier0.transit_vni)
     for interface in intent.tier0.gateways:
         address = interface.address
-        found.append(neighbour(segment, address, GATEWAY_MAC, fabric("tier-0", "gateway")))
+        found.append(neighbour(intent.tier0.transit_vni, address, GATEWAY_MAC, fabric("tier-0", "gateway")))
         found.extend(answer_echo(address, fabric("tier-0", "echo")))
     exit_node = intent.nodes.get(intent.tier0.exit_node)
     if exit_node:
@@ -266,9 +288,10 @@ def _delivery() -> list[Flow]:
     ]
 
 
-def neighbour(segment: Term, address: Address, mac: int, origin: Origin) -> Flow:
-    """An entry of a segment's ARP and neighbour table."""
-    return flow("neighbour", 100, (segment, next_hop(address)), (NEXT_HOP_MAC.set(mac), goto("resolved")), origin)
+def neighbour(vni: int, address: Address, mac: int, origin: Origin, identity: int = 0) -> Flow:
+    """An entry of the neighbour table: who has an address. ``identity`` 0: none the firewall knows."""
+    who = (PEER.set(identity),) if identity else ()
+    return flow("neighbour", 100, (next_hop(address),), (NEXT_HOP_MAC.set(mac), OWNER.set(vni), *who), origin)
 
 
 def answer_echo(address: Address, origin: Origin) -> list[Flow]:

@@ -7,7 +7,7 @@ from sdn.compile.ports import through_tunnel
 from sdn.compile.terms import DEC_TTL, TO_DESTINATION, flow, goto, to_address
 from sdn.model import Tier0, TransportNode
 from sdn.pipeline.flow import Flow
-from sdn.pipeline.tables import NODE_PORT, OUTPUT, SEGMENT
+from sdn.pipeline.registers import NODE_PORT, OUTPUT, SEGMENT
 
 
 def compile_node(node: TransportNode, tier0: Tier0, *, local: bool) -> tuple[Flow, ...]:
@@ -17,7 +17,7 @@ def compile_node(node: TransportNode, tier0: Tier0, *, local: bool) -> tuple[Flo
     forward = (OUTPUT.set(NODE_PORT), goto("deliver")) if local else through_tunnel(vni, node.tep)
     found = [flow("l2_forward", 100, (segment, ("eth_dst", node.mac, None)), forward, node.origin.about("forward"))]
     for address in node.addresses:
-        found.append(neighbour(segment, address, node.mac, node.origin.about("next hop")))
-        onto_transit = (DEC_TTL, SEGMENT.set(vni), TO_DESTINATION[address.family], goto("neighbour"))
+        found.append(neighbour(vni, address, node.mac, node.origin.about("next hop")))
+        onto_transit = (DEC_TTL, SEGMENT.set(vni), TO_DESTINATION[address.family], goto("next_hop"))
         found.append(flow("tier0", 300, to_address(address), onto_transit, node.origin.about("tier-0 route")))
     return tuple(found)

@@ -5,52 +5,37 @@
 | ``("fabric", "")`` | settings, tier-0, this node, the exit node |
 | ``("node", name)`` | that node, tier-0 |
 | ``("switch", vni)`` | that switch |
-| ``("port", name)`` | that port, its switch, its node, and where it is attached if that is here |
+| ``("port", name)`` | that port, its switch, its node, its identity's number, and where it is attached if that is here |
+| ``("clause", clause)`` | the rules that claim it |
+| ``("own", identity)`` | the sections that are about it |
+| ``("section", key)`` | that section's plans |
+
+What the last three read is the node's :class:`~sdn.compile.ruleset.Ruleset`, which says itself what of them a change touches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from sdn.compile.delta import Delta, Piece
 from sdn.compile.fabric import compile_fabric
+from sdn.compile.firewall import compile_clause, compile_firewall, compile_own, compile_section
 from sdn.compile.nodes import compile_node
 from sdn.compile.ports import compile_local, compile_remote
+from sdn.compile.ruleset import Ruleset
 from sdn.compile.segments import compile_switch
 from sdn.model import Intent, LogicalPort, Origin, Problem
 from sdn.pipeline.flow import Flow
 
-Piece: TypeAlias = tuple[str, str | int]
 Attachments: TypeAlias = Mapping[str, int]
 """Logical port name → OpenFlow port number on this node's switch."""
 
 FABRIC: Piece = ("fabric", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """What changed between two intents, by name; ``settings`` is everything that is not a map of the intent."""
-
-    ports: frozenset[str] = field(default_factory=frozenset)
-    switches: frozenset[int] = field(default_factory=frozenset)
-    nodes: frozenset[str] = field(default_factory=frozenset)
-    settings: bool = False
-
-    def __or__(self, other: Delta) -> Delta:
-        return Delta(
-            self.ports | other.ports,
-            self.switches | other.switches,
-            self.nodes | other.nodes,
-            self.settings or other.settings,
-        )
-
-    def __bool__(self) -> bool:
-        return bool(self.ports or self.switches or self.nodes or self.settings)
-
-
 def all_pieces(intent: Intent) -> Iterator[Piece]:
-    """Every piece of a node's program."""
+    """Every piece of a node's program but those of its ruleset."""
     yield FABRIC
     yield from (("node", name) for name in intent.nodes)
     yield from (("switch", vni) for vni in intent.switches)
@@ -76,9 +61,18 @@ def touched(intent: Intent, node: str, delta: Delta) -> set[Piece]:
     return found
 
 
-def compile_piece(
-    piece: Piece, intent: Intent, node: str, attachments: Attachments
-) -> tuple[tuple[Flow, ...], tuple[Problem, ...]]:
+def ruled_pieces(rules: Ruleset) -> Iterator[Piece]:
+    """Every piece of a node's program that its ruleset has."""
+    yield from (("clause", clause) for clause in rules.clauses)
+    yield from (("own", identity) for identity in rules.concerns)
+    yield from (("section", key) for key in rules.sections)
+
+
+Compiled: TypeAlias = tuple[tuple[Flow, ...], tuple[Problem, ...]]
+"""Flows, and what could not be compiled."""
+
+
+def compile_piece(piece: Piece, intent: Intent, rules: Ruleset, node: str, attachments: Attachments) -> Compiled:
     """The flows of one piece on ``node``, and what could not be compiled. A thing that is gone has no flows."""
     kind, name = piece
     here = intent.nodes.get(node)
@@ -87,33 +81,43 @@ def compile_piece(
             origin = Origin("Node", "", node)
             return (), (Problem(origin, "NODE_UNKNOWN", f"node {node} has no usable address yet, so nothing is sent"),)
         return (), ()
-    if piece == FABRIC:
-        return compile_fabric(intent, here), ()
-    if kind == "node" and (other := intent.nodes.get(str(name))):
-        return compile_node(other, intent.tier0, local=other.name == node), ()
-    if kind == "switch" and (switch := intent.switches.get(int(name))):
-        return compile_switch(switch), ()
-    if kind == "port" and (port := intent.ports.get(str(name))):
-        return _compile_port(port, intent, node, attachments)
+    what: Any = name
+    match kind:
+        case "fabric":
+            return (*compile_fabric(intent, here), *compile_firewall(intent, here)), ()
+        case "node" if what in intent.nodes:
+            return compile_node(intent.nodes[what], intent.tier0, local=what == node), ()
+        case "switch" if what in intent.switches:
+            return compile_switch(intent.switches[what]), ()
+        case "port" if what in intent.ports:
+            return _compile_port(intent.ports[what], intent, rules, node, attachments)
+        case "clause":
+            return compile_clause(rules, what, intent.firewall), ()
+        case "own":
+            return compile_own(rules, what, intent.firewall), ()
+        case "section":
+            return compile_section(rules, what)
     return (), ()
 
 
-def _compile_port(
-    port: LogicalPort, intent: Intent, node: str, attachments: Attachments
-) -> tuple[tuple[Flow, ...], tuple[Problem, ...]]:
+def _compile_port(port: LogicalPort, intent: Intent, rules: Ruleset, node: str, attachments: Attachments) -> Compiled:
     switch = intent.switches.get(port.vni)
     if switch is None:
         text = f"port {port.name} is on segment {port.vni}, which does not exist; allowed are the segments of its namespace"
         return (), (Problem(port.origin, "SEGMENT_UNKNOWN", text),)
+    identity = rules.membership.number(port.identity)
+    if identity is None:
+        text = f"port {port.name} has labels for whose identity there is no number left; change one of its labels"
+        return (), (Problem(port.origin, "NUMBERS_EXHAUSTED", text),)
     if not port.node:
         return (), ()  # not scheduled yet
     if port.node == node:
         ofport = attachments.get(port.name)
         if ofport is None:
             return (), ()  # not attached yet
-        return compile_local(port, switch, ofport), ()
+        return compile_local(port, switch, ofport, identity), ()
     other = intent.nodes.get(port.node)
     if other is None:
         text = f"port {port.name} is on node {port.node}, which has no tunnel endpoint; waiting for the node's address"
         return (), (Problem(port.origin, "NODE_UNKNOWN", text),)
-    return compile_remote(port, other.tep), ()
+    return compile_remote(port, other.tep, identity), ()

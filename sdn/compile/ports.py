@@ -14,18 +14,21 @@ from sdn.compile.terms import (
 )
 from sdn.model import LogicalPort, LogicalSwitch
 from sdn.pipeline.flow import Action, Flow, SetField
-from sdn.pipeline.tables import FROM_POD, GENEVE_PORT, OUTPUT, ROUTER, SEGMENT, SOURCE
+from sdn.pipeline.registers import FROM_POD, GENEVE_PORT, OUTPUT, OWN, ROUTER, SEGMENT, SOURCE, ZONE
 
 
-def compile_local(port: LogicalPort, switch: LogicalSwitch, ofport: int) -> tuple[Flow, ...]:
-    """Flows of a port on this node's own switch: reachable, and guarded."""
-    forward = (OUTPUT.set(ofport), goto("deliver"))
-    return (*_reachable(port, forward), *_classified(port, switch, ofport), *_guarded(port, ofport))
+def compile_local(port: LogicalPort, switch: LogicalSwitch, ofport: int, identity: int) -> tuple[Flow, ...]:
+    """Flows of a port on this node's own switch: reachable through the firewall, and guarded.
+
+    ``identity`` is the number of the pod's :class:`firewall.rules.Identity`. The port's conntrack zone is its number.
+    """
+    forward = (OUTPUT.set(ofport), ZONE.set(ofport), OWN.set(identity), goto("ingress_track"))
+    return (*_reachable(port, forward, identity), *_classified(port, switch, ofport, identity), *_guarded(port, ofport))
 
 
-def compile_remote(port: LogicalPort, tep: Address) -> tuple[Flow, ...]:
+def compile_remote(port: LogicalPort, tep: Address, identity: int) -> tuple[Flow, ...]:
     """Flows of a port on another node: reachable through the tunnel."""
-    return _reachable(port, through_tunnel(port.vni, tep))
+    return _reachable(port, through_tunnel(port.vni, tep), identity)
 
 
 def through_tunnel(vni: int, tep: Address) -> tuple[Action, ...]:
@@ -34,13 +37,14 @@ def through_tunnel(vni: int, tep: Address) -> tuple[Action, ...]:
     return (SetField(field, tep.value), SetField("tunnel_id", vni), OUTPUT.set(GENEVE_PORT), goto("deliver"))
 
 
-def _reachable(port: LogicalPort, forward: tuple[Action, ...]) -> tuple[Flow, ...]:
+def _reachable(port: LogicalPort, forward: tuple[Action, ...], identity: int) -> tuple[Flow, ...]:
     segment = SEGMENT.match(port.vni)
     found = [
         flow("l2_forward", 100, (segment, ("eth_dst", port.mac, None)), forward, port.origin.about("forward")),
     ]
+    about = port.origin.about("neighbour")
     addresses = (*port.addresses, *_link_local(port))
-    found += [neighbour(segment, address, port.mac, port.origin.about("neighbour")) for address in addresses]
+    found += [neighbour(port.vni, address, port.mac, about, identity) for address in addresses]
     return tuple(found)
 
 
@@ -48,11 +52,13 @@ def _link_local(port: LogicalPort) -> tuple[Address, ...]:
     return (link_local(port.mac),) if any(address.family == 6 for address in port.addresses) else ()
 
 
-def _classified(port: LogicalPort, switch: LogicalSwitch, ofport: int) -> tuple[Flow, ...]:
+def _classified(port: LogicalPort, switch: LogicalSwitch, ofport: int, identity: int) -> tuple[Flow, ...]:
     actions = (
         SOURCE.set(FROM_POD),
         SEGMENT.set(port.vni),
         ROUTER.set(switch.router),
+        ZONE.set(ofport),
+        OWN.set(identity),
         goto("spoof_guard"),
     )
     match = (("in_port", ofport, None), ("eth_src", port.mac, None))
@@ -64,7 +70,7 @@ def _guarded(port: LogicalPort, ofport: int) -> tuple[Flow, ...]:
     bound = port.origin.about("bound address")
     found = []
     for address in (*port.addresses, *_link_local(port)):
-        onward = "mtu" if address.family == 4 else "nd_guard"
+        onward = "egress_track" if address.family == 4 else "nd_guard"
         found.append(flow("spoof_guard", 50, (here, *from_address(address)), (goto(onward),), bound))
         if address.family == 4:
             arp = (here, ETH_ARP, ("arp_spa", address.value, None), ("arp_sha", port.mac, None))

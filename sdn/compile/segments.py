@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from sdn.compile.fabric import answer_echo, neighbour
+from sdn.compile.fabric import answer_echo, neighbour, on_segment
 from sdn.compile.terms import DEC_TTL, TO_DESTINATION, flow, goto, route_priority, to_prefix
 from sdn.model import LogicalSwitch
 from sdn.pipeline.flow import Flow
-from sdn.pipeline.tables import GATEWAY_MAC, ROUTER, SEGMENT
+from sdn.pipeline.registers import GATEWAY_MAC, ROUTER, SEGMENT
 
 
 def compile_switch(switch: LogicalSwitch) -> tuple[Flow, ...]:
     """A segment's gateways (ARP, ND, echo) and the routes to its subnets: from its own tier-1, and from tier-0."""
-    found: list[Flow] = []
-    segment = SEGMENT.match(switch.vni)
+    found: list[Flow] = [on_segment(switch.vni, switch.origin.about("next hop"))]
     for gateway in switch.gateways:
-        found.append(neighbour(segment, gateway.address, GATEWAY_MAC, switch.origin.about("gateway")))
+        found.append(neighbour(switch.vni, gateway.address, GATEWAY_MAC, switch.origin.about("gateway")))
         found.extend(answer_echo(gateway.address, switch.origin.about("gateway echo")))
         subnet = gateway.prefix
         match, priority = to_prefix(subnet), route_priority(subnet)
-        connected = (DEC_TTL, SEGMENT.set(switch.vni), TO_DESTINATION[subnet.family], goto("neighbour"))
+        connected = (DEC_TTL, SEGMENT.set(switch.vni), TO_DESTINATION[subnet.family], goto("next_hop"))
         at_router = (ROUTER.match(switch.router), *match)
         origin = switch.origin.about("tier-1 connected route")
         found.append(flow("tier1_out", priority, at_router, connected, origin))

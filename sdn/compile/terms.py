@@ -7,7 +7,8 @@ from typing import Final
 from ipam.address import Address, Prefix
 from sdn.model import Origin
 from sdn.pipeline.flow import Action, CopyField, DecTtl, Flow, Goto, Match, Term
-from sdn.pipeline.tables import NEXT_HOP_V4, NEXT_HOP_V6, T
+from sdn.pipeline.registers import NEXT_HOP_V4, NEXT_HOP_V6
+from sdn.pipeline.tables import T
 
 ETH_IPV4: Final[Term] = ("eth_type", 0x0800, None)
 ETH_ARP: Final[Term] = ("eth_type", 0x0806, None)
@@ -18,7 +19,12 @@ ETH_IP: Final[dict[int, Term]] = {4: ETH_IPV4, 6: ETH_IPV6}
 
 TTL_EXCEEDED: Final = b"\x01"
 TOO_BIG: Final = b"\x02"
-"""First byte of the userdata of a packet sent to the controller: what to answer."""
+REJECTED: Final = b"\x03"
+LOGGED: Final = b"\x04"
+"""First byte of the userdata of a packet sent to the controller: what to do with it."""
+
+NEXT_HOPS: Final = {4: NEXT_HOP_V4, 6: NEXT_HOP_V6}
+"""By family: the register of the address that is looked up."""
 
 
 def goto(table: str) -> Goto:
@@ -65,7 +71,12 @@ def link_local(mac: int) -> Address:
 
 def next_hop(address: Address) -> Term:
     """Packets whose next hop is ``address``."""
-    return (NEXT_HOP_V4 if address.family == 4 else NEXT_HOP_V6).match(address.value)
+    return NEXT_HOPS[address.family].match(address.value)
+
+
+def next_hop_within(prefix: Prefix) -> Term:
+    """Packets whose next hop is any address of a prefix."""
+    return NEXT_HOPS[prefix.family].register, prefix.value, prefix.mask
 
 
 TO_DESTINATION: Final[dict[int, Action]] = {

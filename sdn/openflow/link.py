@@ -18,7 +18,7 @@ from sdn.pipeline.flow import MeterEntry
 
 log = logging.getLogger(__name__)
 
-OLDEST_OPEN_VSWITCH = (2, 17)
+OLDEST_OPEN_VSWITCH = (3, 1)
 # os-ken numbers its own messages from 0 on each connection; ours count in a range of their own.
 _FIRST_XID, _LAST_XID = 0x40000000, 0xC0000000
 _WHOLE_PACKETS = 0xFFFF

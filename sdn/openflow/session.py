@@ -6,11 +6,12 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from sdn.openflow.bundle import apply_bundle
+from sdn.openflow.conntrack import Flush, pack_flush
 from sdn.openflow.dump import dump_flows, dump_groups, dump_tables
 from sdn.openflow.link import Link
 from sdn.openflow.message import CONTROLLER_METER, pack_packet_out
@@ -123,6 +124,14 @@ class Switch:
     def tables(self) -> list[TableUse]:
         """How the tables that hold flows are used."""
         return dump_tables(self.socket)
+
+    def flush(self, connections: Iterable[Flush], timeout: float = 10.0) -> None:
+        """Forget tracked connections; returns when the switch has. Raises SwitchGone or SwitchTimeout."""
+        link = self._ready()
+        packed = [pack_flush(each, link.xids(1)) for each in connections]
+        if packed:
+            link.send(b"".join(packed))
+            link.barrier(time.monotonic() + timeout)
 
     def packet_out(self, packet: bytes, actions: tuple[Action, ...], in_port: int = ANY_PORT) -> None:
         """Let the switch act on a packet of ours; a refusal is only logged. Raises SwitchGone or ValueError."""

@@ -10,8 +10,10 @@ from sdn.pipeline.flow import (
     IN_PORT,
     Action,
     CheckPacketLarger,
+    Conjunction,
     Controller,
     CopyField,
+    Ct,
     DecTtl,
     Flow,
     Goto,
@@ -21,7 +23,7 @@ from sdn.pipeline.flow import (
     SetField,
     Term,
 )
-from sdn.pipeline.spec import Pipeline
+from sdn.pipeline.spec import Miss, Pipeline
 
 _MAC = frozenset(
     {"eth_src", "eth_dst", "arp_sha", "arp_tha", "nd_sll", "nd_tll", "ipv6_nd_sll", "ipv6_nd_tll", "next_hop_mac"}
@@ -32,6 +34,10 @@ _IPV6 = frozenset(
 )
 
 
+_CT_STATE = ("new", "est", "rel", "rpl", "inv", "trk", "snat", "dnat")
+_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6", 132: "sctp"}
+
+
 def value_text(name: str, value: int) -> str:
     """A field's value the way people write it."""
     if name in _MAC:
@@ -40,6 +46,10 @@ def value_text(name: str, value: int) -> str:
         return str(netaddr.IPAddress(value, 4))
     if name in _IPV6:
         return str(netaddr.IPAddress(value, 6))
+    if name == "ct_state":
+        return "+".join(("", *(bit for number, bit in enumerate(_CT_STATE) if value >> number & 1))) or "0"
+    if name == "service":
+        return f"{_PROTOCOLS.get(value >> 16, value >> 16)}/{value & 0xFFFF}"
     if name == "eth_type":
         return {0x0800: "ipv4", 0x0806: "arp", 0x86DD: "ipv6"}.get(value, hex(value))
     return str(value)
@@ -89,7 +99,19 @@ def action_text(pipeline: Pipeline, action: Action) -> str:
             return f"resubmit:{pipeline.tables[table].name}"
         case Goto(table):
             return f"goto:{pipeline.tables[table].name}"
+        case Ct():
+            return _ct_text(pipeline, action)
+        case Conjunction(number, clause, clauses):
+            return f"conjunction:{number:#x},{clause + 1}/{clauses}"
     return str(action)
+
+
+def _ct_text(pipeline: Pipeline, ct: Ct) -> str:
+    zone = ct.zone if isinstance(ct.zone, int) else _bits(ct.zone.field, ct.zone.offset, ct.zone.bits)
+    parts = ["commit" if ct.commit else "", f"zone={zone}", *(action_text(pipeline, each) for each in ct.actions)]
+    if ct.table is not None:
+        parts.append(f"goto:{pipeline.tables[ct.table].name}")
+    return f"ct({','.join(part for part in parts if part)})"
 
 
 def _bits(name: str, offset: int, bits: int) -> str:
@@ -129,7 +151,7 @@ def markdown(pipeline: Pipeline) -> str:
     lines += [f"| `{reason}` | {meaning} |" for reason, meaning in pipeline.drops]
     lines += ["", "## Tables"]
     for number, table in enumerate(pipeline.tables):
-        miss = f"on to `{table.miss.table}`" if table.miss.table else f"dropped as `{table.miss.reason}`"
+        miss = _miss(table.miss)
         listed: Callable[[frozenset[str]], str] = lambda names: ", ".join(f"`{n}`" for n in sorted(names)) or "nothing"  # noqa: E731
         lines += [
             "",
@@ -144,3 +166,9 @@ def markdown(pipeline: Pipeline) -> str:
             f"- a traceflow sees: {table.observes}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _miss(miss: Miss) -> str:
+    if miss.back:
+        return "back where it came from, nothing found"
+    return f"on to `{miss.table}`" if miss.table else f"dropped as `{miss.reason}`"

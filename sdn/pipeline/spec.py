@@ -19,9 +19,9 @@ from sdn.pipeline.flow import (
     CheckPacketLarger,
     Controller,
     CopyField,
+    Ct,
     Flow,
     Goto,
-    OutputField,
     Resubmit,
     SetField,
     Term,
@@ -76,10 +76,14 @@ class RegField:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """What happens to a packet no flow of a table matches: go on to ``table``, or drop, counted under ``reason``."""
+    """What happens to a packet no flow of a table matches: go on to ``table``, or drop, counted under ``reason``.
+
+    ``back`` is for a table that others resubmit to: with nothing found, the packet goes on where it came from.
+    """
 
     table: str = ""
     reason: str = ""
+    back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +141,8 @@ class Pipeline:
             for target in (*table.goes_to, *filter(None, [table.miss.table])):
                 if target not in later:
                     raise PipelineError(f"table {table.name} goes to {target}, which is not a later table")
-            if bool(table.miss.table) == bool(table.miss.reason):
-                raise PipelineError(f"table {table.name} must declare a miss: a table or a drop reason")
+            if [bool(table.miss.table), bool(table.miss.reason), table.miss.back].count(True) != 1:
+                raise PipelineError(f"table {table.name} must declare a miss: a table, a drop reason, or the way back")
             if table.miss.reason and table.miss.reason not in reasons:
                 raise PipelineError(f"table {table.name}: drop reason {table.miss.reason} is not declared")
             for name in table.matches | table.writes:
@@ -173,7 +177,7 @@ class Pipeline:
                 for spoken in self._spoken(name, mask):
                     if spoken not in table.writes:
                         raise PipelineError(f"{flow.origin}: table {table.name} may not write {spoken}")
-            if isinstance(action, Goto | Resubmit):
+            if isinstance(action, Goto | Resubmit | Ct) and action.table is not None:
                 target = self.tables[action.table].name
                 allowed = {*table.goes_to, table.miss.table}
                 if target not in allowed:
@@ -205,8 +209,8 @@ def _written(action: object) -> tuple[tuple[str, int | None], ...]:
             return ((target, mask),)
         case CheckPacketLarger(_, name, offset):
             return ((name, 1 << offset),)
-        case OutputField():
-            return ()
+        case Ct():
+            return tuple(written for each in action.actions for written in _written(each))
         case _:
             return ()
 

@@ -9,30 +9,25 @@ from __future__ import annotations
 
 from typing import Final
 
-from sdn.pipeline.spec import Miss, Pipeline, RegField, Table
-
-GATEWAY_MAC: Final = 0x025056564452
-"""The MAC address of every logical router port: one virtual MAC, as for any distributed router."""
-
-GENEVE_PORT: Final = 1
-"""OpenFlow port of the tunnel."""
-
-NODE_PORT: Final = 2
-"""OpenFlow port of the node's own interface into the overlay."""
-
-FROM_POD: Final = 1
-FROM_NODE: Final = 2
-FROM_TUNNEL: Final = 3
-
-SOURCE: Final = RegField("source", 0, 0, 1, "Where the packet entered: 1 a pod, 2 the node itself, 3 the tunnel.")
-TOO_BIG: Final = RegField("too_big", 0, 2, 2, "The packet does not fit the tunnel.")
-OUTPUT: Final = RegField("output", 1, 0, 15, "OpenFlow port the packet will leave by.")
-SEGMENT: Final = RegField("segment", 2, 0, 23, "VNI of the logical switch the packet is on.")
-ROUTER: Final = RegField("router", 3, 0, 23, "Number of the tier-1 router the packet is at.")
-
-NEXT_HOP_V4: Final = RegField("next_hop_v4", 8, 0, 31, "IPv4 address whose MAC address is looked up.")
-NEXT_HOP_V6: Final = RegField("next_hop_v6", 4, 0, 127, "IPv6 address whose MAC address is looked up.", span=4)
-NEXT_HOP_MAC: Final = RegField("next_hop_mac", 10, 0, 47, "The MAC address that was found.", span=2)
+from firewall.rules import DIRECTIONS
+from sdn.pipeline.firewall import firewall, stage
+from sdn.pipeline.registers import (
+    NEXT_HOP_MAC,
+    NEXT_HOP_V4,
+    NEXT_HOP_V6,
+    OUTPUT,
+    OWN,
+    OWNER,
+    PEER,
+    ROUTER,
+    RULE,
+    SEGMENT,
+    SERVICE,
+    SOURCE,
+    TOO_BIG,
+    ZONE,
+)
+from sdn.pipeline.spec import Miss, Pipeline, Table
 
 _IP_DST = {"eth_type", "ipv4_dst", "ipv6_dst"}
 _TTL = {"nw_ttl"}
@@ -41,7 +36,10 @@ _REPLY = {
 }  # fmt: skip
 
 PIPELINE: Final = Pipeline(
-    fields=(SOURCE, TOO_BIG, OUTPUT, SEGMENT, ROUTER, NEXT_HOP_V6, NEXT_HOP_V4, NEXT_HOP_MAC),
+    fields=(
+        *(SOURCE, TOO_BIG, OUTPUT, ZONE, SEGMENT, ROUTER),
+        *(NEXT_HOP_V6, NEXT_HOP_V4, OWNER, NEXT_HOP_MAC, PEER, OWN, RULE, SERVICE),
+    ),
     drops=(
         ("spoof-mac", "the source MAC address is not bound to the port, or the port is not a logical port"),
         ("spoof-ip", "the source IP address is not bound to the port"),
@@ -57,6 +55,8 @@ PIPELINE: Final = Pipeline(
             "a genuine advertisement or duplicate address probe: neighbours are answered by the fabric",
         ),
         ("ethertype", "neither IPv4, IPv6 nor ARP"),
+        ("ct-invalid", "connection tracking finds that the packet belongs to no connection it could belong to"),
+        ("unknown-sender", "the source is an address that only pods have, and no pod we know of has it"),
         ("arp-unanswered", "an ARP request for an address nobody on the segment has, or an ARP reply"),
         ("nd-unanswered", "a neighbour or router solicitation that nobody on the segment answers"),
         ("to-router", "sent to a logical router's own address, and not an echo request"),
@@ -73,7 +73,7 @@ PIPELINE: Final = Pipeline(
             "Say where a packet comes from: a pod's port with its own MAC address, the node itself, or the tunnel; "
             "and put it on its segment.",
             matches=frozenset({"in_port", "eth_src"}),
-            writes=frozenset({"source", "segment", "router"}),
+            writes=frozenset({"source", "segment", "router", "zone", "own"}),
             goes_to=("spoof_guard", "mtu", "l2_forward"),
             miss=Miss(reason="spoof-mac"),
             observes="received",
@@ -93,18 +93,19 @@ PIPELINE: Final = Pipeline(
                     "icmpv6_type",
                 }
             ),
-            goes_to=("nd_guard", "mtu"),
+            goes_to=("nd_guard", "egress_track", "mtu"),
             miss=Miss(reason="ethertype"),
             observes="spoof guard",
         ),
         Table(
             "nd_guard",
             "Let a pod's port speak only for itself in IPv6 neighbour discovery, and never as a router.",
-            matches=frozenset({"in_port", "eth_type", "ip_proto", "icmpv6_type", "nd_sll"}),
+            matches=frozenset({"in_port", "eth_type", "ipv6_dst", "ip_proto", "icmpv6_type", "nd_sll"}),
             goes_to=("mtu",),
-            miss=Miss(table="mtu"),
+            miss=Miss(table="egress_track"),
             observes="spoof guard",
         ),
+        *firewall("egress", then="mtu"),
         Table(
             "mtu",
             "Measure IP packets against the tunnel. The switch follows a packet both ways from here (it fits; it does not), "
@@ -130,7 +131,7 @@ PIPELINE: Final = Pipeline(
             "for the router and packets for the segment.",
             matches=frozenset({"eth_type", "eth_dst", "arp_op", "ip_proto", "icmpv6_type"}),
             writes=frozenset({"next_hop_v4", "next_hop_v6"}),
-            goes_to=("gateway", "neighbour", "l2_forward"),
+            goes_to=("gateway", "next_hop", "l2_forward"),
             miss=Miss(table="l2_forward"),
             observes="received from the segment",
         ),
@@ -148,7 +149,7 @@ PIPELINE: Final = Pipeline(
             "Route at the sender's tier-1 router: to a segment of its own, else up to tier-0. TTL falls by one.",
             matches=frozenset({"router", *_IP_DST, *_TTL}),
             writes=frozenset({"segment", "next_hop_v4", "next_hop_v6"}),
-            goes_to=("tier0", "neighbour"),
+            goes_to=("tier0", "next_hop"),
             miss=Miss(reason="no-route"),
             observes="tier-1 routed",
         ),
@@ -158,7 +159,7 @@ PIPELINE: Final = Pipeline(
             "TTL falls by one.",
             matches=frozenset({*_IP_DST, *_TTL}),
             writes=frozenset({"router", "segment", "next_hop_v4", "next_hop_v6", "next_hop_mac"}),
-            goes_to=("tier1_in", "neighbour", "resolved"),
+            goes_to=("tier1_in", "next_hop", "resolved"),
             miss=Miss(reason="no-route"),
             observes="tier-0 routed",
         ),
@@ -167,15 +168,23 @@ PIPELINE: Final = Pipeline(
             "Route at the receiver's tier-1 router: onto the segment that holds the destination. TTL falls by one.",
             matches=frozenset({"router", *_IP_DST, *_TTL}),
             writes=frozenset({"segment", "next_hop_v4", "next_hop_v6"}),
-            goes_to=("neighbour",),
+            goes_to=("next_hop",),
             miss=Miss(reason="no-route"),
             observes="tier-1 routed",
         ),
         Table(
-            "neighbour",
-            "The ARP and neighbour table of every segment: which MAC address an IP address is at.",
-            matches=frozenset({"segment", "next_hop_v4", "next_hop_v6", "eth_type", "ip_proto", "icmpv6_type"}),
-            writes=frozenset({"next_hop_mac"}),
+            "next_hop",
+            "Look the next hop up in the neighbour table. The gateway's link-local address is on every segment.",
+            matches=frozenset({"next_hop_v6"}),
+            writes=frozenset({"next_hop_mac", "owner"}),
+            goes_to=("on_segment", "resolved", "neighbour"),
+            miss=Miss(reason="no-neighbour"),
+            observes="next hop looked up",
+        ),
+        Table(
+            "on_segment",
+            "Take the answer only from the segment the packet is on.",
+            matches=frozenset({"segment", "owner", "eth_type", "ip_proto", "icmpv6_type"}),
             goes_to=("resolved",),
             miss=Miss(reason="no-neighbour"),
             observes="next hop resolved",
@@ -205,11 +214,12 @@ PIPELINE: Final = Pipeline(
             "l2_forward",
             "Switch by destination MAC address: to a port here, or through the tunnel to the node that has it.",
             matches=frozenset({"source", "segment", "eth_dst"}),
-            writes=frozenset({"output", "tunnel_id", "tun_ipv4_dst", "tun_ipv6_dst"}),
-            goes_to=("deliver",),
+            writes=frozenset({"output", "zone", "own", "tunnel_id", "tun_ipv4_dst", "tun_ipv6_dst"}),
+            goes_to=("ingress_track", "deliver"),
             miss=Miss(reason="unknown-mac"),
             observes="forwarded",
         ),
+        *firewall("ingress", then="deliver"),
         Table(
             "deliver",
             "Send the packet out of the port it was given.",
@@ -218,7 +228,25 @@ PIPELINE: Final = Pipeline(
             miss=Miss(reason="no-output"),
             observes="delivered",
         ),
+        Table(
+            "neighbour",
+            "Who has an address: its MAC address, its segment, and its identity for the firewall. The ARP and neighbour "
+            "table of every segment in one, asked from the tables that name it.",
+            matches=frozenset({"next_hop_v4", "next_hop_v6"}),
+            writes=frozenset({"next_hop_mac", "owner", "peer"}),
+            goes_to=(),
+            miss=Miss(back=True),
+            observes="address looked up",
+        ),
     ),
 )
 
 T: Final = PIPELINE.numbers
+
+_DECIDING: Final = ("track", "state", "ask", "admin", "application", "baseline")
+_FIREWALL: Final = frozenset(T[stage(direction, name)] for direction in DIRECTIONS for name in _DECIDING)
+
+
+def is_firewall(table: int) -> bool:
+    """Whether a table's flows decide what may pass, so that none of them may be missing."""
+    return table in _FIREWALL

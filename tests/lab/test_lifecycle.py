@@ -138,4 +138,4 @@ def test_an_old_open_vswitch_is_refused(place, tmp_path):
     command = [*NCP, "up", "--state", str(place.root)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
     assert done.returncode == 2
-    assert "Open vSwitch 2.13 is too old, a lab needs 2.17 or newer" in done.stderr
+    assert "Open vSwitch 2.13 is too old, a lab needs 3.1 or newer" in done.stderr

@@ -20,14 +20,16 @@ from labs.realkube import BinariesMissingError, RealApi
 from ncp.__main__ import run as command_line
 from ncp.kube import reflector
 from ncp.kube.client import Kube
+from ncp.kube.custom import is_served
 from ncp.kube.errors import ApiError, Invalid, NotFound
 from ncp.kube.resources import CUSTOM_RESOURCE_DEFINITIONS, EVENTS, SERVICE_ACCOUNTS
-from ncp.manager.runtime import DEFINITION, NAME, NCP_SETTINGS, RUN_TIME, applied, is_served, judge
+from ncp.manager.runtime import NAME, NCP_SETTINGS, RUN_TIME, applied, judge
 from tests.manager.conftest import INI, Client, eventually
 
 MANIFEST = Path(ncp.__file__).parents[1] / "deploy" / "crds" / "ncpsetting.yaml"
 ON = INI + "[k8s]\nenable_ncp_setting_crd = True\n"
 OPTION = "ip_reallocation_time"
+DEFINITION = f"{NCP_SETTINGS.plural}.{NCP_SETTINGS.group}"
 FROM_FILE = 60.0
 
 
@@ -51,7 +53,10 @@ class Cluster:
 
     def define(self, obj: dict[str, Any] | None = None) -> None:
         self.kube.create(CUSTOM_RESOURCE_DEFINITIONS, obj or definition())
-        eventually(lambda: is_served(self.kube.get(CUSTOM_RESOURCE_DEFINITIONS, DEFINITION)), "it is served")
+        eventually(
+            lambda: is_served(self.kube.get(CUSTOM_RESOURCE_DEFINITIONS, DEFINITION), NCP_SETTINGS.version),
+            "it is served",
+        )
 
     def set(self, spec: Any, name: str = NAME) -> None:
         try:

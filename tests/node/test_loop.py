@@ -7,8 +7,8 @@ import time
 import pytest
 
 from ipam.address import parse_interface
-from ncp.node.loop import KINDS, Loop
-from ncp.translate.intent import Fabric
+from ncp.node.loop import Loop
+from ncp.translate.intent import KINDS, Fabric
 from sdn.openflow.pack import owner_of
 from sdn.openflow.session import Switch
 from sdn.pipeline.tables import T

@@ -254,7 +254,7 @@ def test_an_old_switch_is_refused(tmp_path: Path, watch: Callable[..., Watched])
         thread = threading.Thread(target=_speak_as_an_old_switch, args=(listening,), daemon=True)
         thread.start()
         reason = watch(place).down.get(timeout=SECONDS)
-    assert reason == "the switch says it is Open vSwitch 2.15.0: Open vSwitch 2.17 or later is needed"
+    assert reason == "the switch says it is Open vSwitch 2.15.0: Open vSwitch 3.1 or later is needed"
 
 
 def test_a_switch_that_talks_nonsense_is_tried_again(tmp_path: Path, watch: Callable[..., Watched]) -> None:

@@ -11,7 +11,8 @@ from scapy.plist import PacketList
 
 from sdn import icmp
 from sdn.compile.terms import TOO_BIG, TTL_EXCEEDED
-from sdn.pipeline.tables import GATEWAY_MAC, T
+from sdn.pipeline.registers import GATEWAY_MAC
+from sdn.pipeline.tables import T
 from tests.sdn.worlds import world
 
 INTENT = world()

@@ -4,9 +4,10 @@ import pytest
 
 from sdn.model import Origin
 from sdn.pipeline.flow import CopyField, Flow, Goto, SetField
+from sdn.pipeline.registers import SEGMENT, SOURCE
 from sdn.pipeline.render import markdown
 from sdn.pipeline.spec import Miss, Pipeline, PipelineError, RegField, Table
-from sdn.pipeline.tables import PIPELINE, SEGMENT, SOURCE, T
+from sdn.pipeline.tables import PIPELINE, T
 
 ORIGIN = Origin("Pod", "red", "a")
 
@@ -50,7 +51,7 @@ def test_a_wrong_definition_is_refused_by_name(make, said):
     [
         (Flow(T["gateway"], 1, (("tcp_dst", 80, None),), (), ORIGIN), "may not match tcp_dst"),
         (Flow(T["gateway"], 1, (SEGMENT.match(5),), (), ORIGIN), "may not match segment"),
-        (Flow(T["classify"], 1, (("reg9", 5, None),), (), ORIGIN), "may not match reg9"),
+        (Flow(T["classify"], 1, (("reg9", 1 << 30, 1 << 30),), (), ORIGIN), "may not match reg9"),
         (Flow(T["deliver"], 1, (), (SetField("eth_src", 1),), ORIGIN), "may not write eth_src"),
         (Flow(T["deliver"], 1, (), (CopyField("eth_src", "reg2", 8),), ORIGIN), "may not write segment"),
         (Flow(T["classify"], 1, (), (Goto(T["deliver"]),), ORIGIN), "may not go to deliver"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdn.compile.pieces import Delta
+from sdn.compile.delta import Delta
 from sdn.openflow.pack import installed_key_bytes
 from sdn.pipeline.spec import PipelineError
 from sdn.pipeline.tables import PIPELINE, T

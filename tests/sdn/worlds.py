@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 from immutables import Map
 
+from firewall.rules import Identity
 from ipam.address import Address, Interface
 from ncp.translate.objects import node_mac
 from sdn.model import Intent, LogicalPort, LogicalSwitch, Origin, Tier0, TransportNode
@@ -38,7 +41,8 @@ def port(
     v4, v6 = (gateway.value - 1 + number for gateway in switch(namespace).gateways)
     addresses = tuple(a for a in (Address(4, v4), Address(6, v6)) if a.family in families)
     origin = Origin("Pod", namespace, pod, f"uid-{namespace}-{pod}")
-    return LogicalPort(f"{namespace}/{pod}", switch(namespace).vni, 0x024E << 32 | v4, addresses, where, origin)
+    mac, identity = 0x024E << 32 | v4, Identity(namespace, (("pod", pod),))
+    return LogicalPort(f"{namespace}/{pod}", switch(namespace).vni, mac, addresses, where, origin, identity)
 
 
 def world(single_tier: bool = False) -> Intent:
@@ -67,3 +71,16 @@ ports = st.builds(
     families=st.sampled_from(((4, 6), (4,), (6,))),
 )
 """Ports, some unscheduled, some on unknown nodes, some with an address that another port has."""
+
+
+def replace_identity(held: LogicalPort, identity: Identity) -> LogicalPort:
+    return replace(held, identity=identity)
+
+
+def replace_node(held: LogicalPort, where: str) -> LogicalPort:
+    return replace(held, node=where)
+
+
+def rename(held: LogicalPort, name: str, identity: Identity) -> LogicalPort:
+    namespace, pod = name.split("/")
+    return replace(held, name=name, identity=identity, origin=Origin("Pod", namespace, pod, f"uid-{namespace}-{pod}"))

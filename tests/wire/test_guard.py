@@ -17,7 +17,7 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Raw
 
 from ncp.probe.wire import Station
-from sdn.pipeline.tables import GATEWAY_MAC
+from sdn.pipeline.registers import GATEWAY_MAC
 
 pytestmark = pytest.mark.lab
 GATEWAY = GATEWAY_MAC.to_bytes(6, "big").hex(":")

@@ -14,7 +14,8 @@ from ncp.cli.probe import command
 from ncp.probe.model import Probe
 from ncp.probe.run import ask
 from ncp.probe.wire import build
-from sdn.pipeline.tables import GATEWAY_MAC, T
+from sdn.pipeline.registers import GATEWAY_MAC
+from sdn.pipeline.tables import T
 
 pytestmark = pytest.mark.lab
 GATEWAY = GATEWAY_MAC.to_bytes(6, "big").hex(":")

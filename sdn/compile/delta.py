@@ -1,0 +1,28 @@
+"""What changed between two intents, and the pieces of a program. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field, fields
+from typing import TypeAlias
+
+Piece: TypeAlias = tuple[str, Hashable]
+"""A part of a program: its kind, and what it is about. See :mod:`sdn.compile.pieces`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What changed, by name; ``settings`` is everything that is not a map of the intent."""
+
+    ports: frozenset[str] = field(default_factory=frozenset)
+    switches: frozenset[int] = field(default_factory=frozenset)
+    nodes: frozenset[str] = field(default_factory=frozenset)
+    sections: frozenset[str] = field(default_factory=frozenset)
+    namespaces: frozenset[str] = field(default_factory=frozenset)
+    settings: bool = False
+
+    def __or__(self, other: Delta) -> Delta:
+        return Delta(*(getattr(self, each.name) | getattr(other, each.name) for each in fields(self)))
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, each.name) for each in fields(self))

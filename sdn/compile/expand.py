@@ -1,0 +1,162 @@
+"""One section of the firewall on one node: its rules as groups of identities, prefixes and services, then as claims on flows.
+
+A *clause* is a flow that several rules may share: a table, a priority and a match. A small rule claims
+clauses directly, and each decides; any other claims one per element of each dimension, of which Open vSwitch makes the product.
+One more member is one more clause, or one more claim on a clause that is there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from itertools import product
+from typing import Final, NamedTuple, TypeAlias
+
+from firewall.rules import Cidr, Direction, Identity, IpBlock, NamedService, PodGroup, Rule, Section, Service
+from sdn.compile.levels import Level
+from sdn.compile.terms import ETH_IP
+from sdn.pipeline.flow import Match, Term
+from sdn.pipeline.registers import A_POD, OWN, PEER, SERVICE
+
+ANY_POD: Final = PodGroup()
+_FEW: Final = 8
+_NUMBER: Final = {"tcp": 6, "udp": 17, "sctp": 132}
+
+Numbering: TypeAlias = Callable[[Identity], int | None]
+"""An identity's number; those that have none are nowhere on the switch, and left out."""
+Members: TypeAlias = Callable[[PodGroup], frozenset[Identity]]
+Element: TypeAlias = Identity | Cidr | PodGroup
+"""Of the peers: an identity, a prefix, or ANY_POD."""
+
+
+class Variant(NamedTuple):
+    """One product of a rule: these pods here, with these peers (None: any), for these services (None: any)."""
+
+    own: frozenset[Identity]
+    peers: frozenset[Element] | None
+    services: frozenset[Service] | None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it matches nothing."""
+        return not self.own or self.peers == frozenset() or self.services == frozenset()
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether a flow for every combination is less than a conjunction, and stays cheap to turn into one.
+
+        Only one dimension may have several elements, so that a further one is one flow, and not many.
+        """
+        sizes = [len(each) for each in (self.own, self.peers, self.services) if each is not None]
+        return len(sizes) == 1 or (max(sizes) <= _FEW and sizes.count(1) >= len(sizes) - 1)
+
+
+def variants(
+    section: Section, rule: Rule, members: Members, is_here: Callable[[Identity], bool]
+) -> tuple[Variant, ...]:
+    """A rule's products: one, or one for each meaning its named ports have on the pods concerned; those with nobody left out."""
+    groups = section.applied_to if rule.applied_to is None else rule.applied_to
+    own = frozenset(each for group in groups for each in members(group) if is_here(each))
+    peers = None if rule.peers is None else frozenset(_elements(rule.peers, members))
+    if rule.services is None:
+        found = [Variant(own, peers, None)]
+    else:
+        fixed = frozenset(each for each in rule.services if isinstance(each, Service))
+        named = [each for each in rule.services if isinstance(each, NamedService)]
+        if rule.direction == "ingress":
+            found = [Variant(pods, peers, fixed | meant) for meant, pods in _by_meaning(named, own).items()]
+        else:
+            found = [Variant(own, peers, fixed)]
+            pods = members(ANY_POD) if peers is None or ANY_POD in peers else _identities(peers)
+            found += [Variant(own, some, meant) for meant, some in _by_meaning(named, pods).items()]
+    return tuple(sorted((each for each in found if not each.is_empty), key=_by_services))
+
+
+def _elements(peers: Iterable[PodGroup | IpBlock], members: Members) -> Iterable[Element]:
+    for peer in peers:
+        if isinstance(peer, IpBlock):
+            yield from peer.prefixes()
+        elif peer == ANY_POD:
+            yield ANY_POD
+        else:
+            yield from members(peer)
+
+
+def _identities(elements: frozenset[Element]) -> frozenset[Identity]:
+    return frozenset(each for each in elements if isinstance(each, Identity))
+
+
+def _by_meaning(
+    named: list[NamedService], pods: frozenset[Identity]
+) -> Mapping[frozenset[Service], frozenset[Identity]]:
+    """Pods by what the names mean on them."""
+    if not named:
+        return {frozenset(): pods}
+    found: dict[frozenset[Service], set[Identity]] = defaultdict(set)
+    for pod in pods:
+        found[frozenset().union(*(each.on(pod) for each in named))].add(pod)
+    return {meant: frozenset(group) for meant, group in found.items()}
+
+
+def _by_services(variant: Variant) -> list[Service]:
+    return sorted(variant.services or ())
+
+
+class Clause(NamedTuple):
+    """A flow that rules share."""
+
+    table: str
+    priority: int
+    match: Match
+
+
+def direct(variant: Variant, level: Level, direction: Direction, number: Numbering) -> list[Clause]:
+    """The clauses of a product, each of which decides."""
+    dimensions = _dimensions(variant, direction, number)
+    return [Clause(*level, tuple(term for part in parts for term in part)) for parts in product(*dimensions)]
+
+
+def joint(variant: Variant, level: Level, direction: Direction, number: Numbering) -> list[tuple[Clause, int, int]]:
+    """The clauses of a product, each with its dimension and how many there are: at least two, the second of them any packet."""
+    dimensions = _dimensions(variant, direction, number)
+    if len(dimensions) == 1:
+        dimensions.append([()])
+    return [
+        (Clause(*level, match), dimension, len(dimensions))
+        for dimension, matches in enumerate(dimensions)
+        for match in matches
+    ]
+
+
+def _dimensions(variant: Variant, direction: Direction, number: Numbering) -> list[list[Match]]:
+    found: list[list[Match]] = [[(OWN.match(at),) for pod in variant.own if (at := number(pod)) is not None]]
+    if variant.peers is not None:
+        found.append([match for each in variant.peers if (match := _peer(each, direction, number)) is not None])
+    if variant.services is not None:
+        found.append([(term,) for each in variant.services for term in service_terms(each)])
+    return found
+
+
+def _peer(peer: Element, direction: Direction, number: Numbering) -> Match | None:
+    if isinstance(peer, Identity):
+        at = number(peer)
+        return None if at is None else (PEER.match(at),)
+    if isinstance(peer, PodGroup):
+        return ((PEER.register, A_POD, A_POD),)
+    family, value, length = peer
+    name = f"ipv{family}_{'src' if direction == 'ingress' else 'dst'}"
+    width = 32 if family == 4 else 128
+    if not length:
+        return (ETH_IP[family],)
+    return (ETH_IP[family], (name, value, ((1 << length) - 1) << (width - length)))
+
+
+def service_terms(service: Service) -> list[Term]:
+    """The fewest values with masks of the service register that cover a range of ports exactly."""
+    protocol, first, last = _NUMBER[service.protocol] << 16, service.first, service.last
+    found: list[Term] = []
+    while first <= last:
+        size = min(first & -first or 1 << 16, 1 << ((last - first + 1).bit_length() - 1))
+        found.append((SERVICE.register, protocol | first, SERVICE.mask & ~(size - 1)))
+        first += size
+    return found

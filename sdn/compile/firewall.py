@@ -1,0 +1,276 @@
+"""The distributed firewall as flows: what is always there, and what follows from the ruleset of a node."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from firewall.rules import DIRECTIONS, Action, Direction, Identity, Rule, Section
+from ipam.address import Address, Prefix
+from sdn.compile.expand import Clause
+from sdn.compile.fabric import drop, fabric
+from sdn.compile.levels import STRANGERS, isolation, own_node
+from sdn.compile.ruleset import Plan, Ruleset
+from sdn.compile.terms import (
+    ETH_IP,
+    ETH_IPV4,
+    ETH_IPV6,
+    ICMPV4,
+    ICMPV6,
+    LOGGED,
+    NEXT_HOPS,
+    REJECTED,
+    flow,
+    from_address,
+    goto,
+    next_hop_within,
+    to_address,
+)
+from sdn.model import FirewallSettings, Intent, Origin, Problem, TransportNode
+from sdn.pipeline import flow as f
+from sdn.pipeline.firewall import stage
+from sdn.pipeline.registers import (
+    FROM_NODE,
+    NEXT_HOP_MAC,
+    NEXT_HOP_V4,
+    NEXT_HOP_V6,
+    OWN,
+    OWNER,
+    PEER,
+    ROUTER,
+    RULE,
+    SERVICE,
+    SOURCE,
+    STRANGER,
+    ZONE,
+)
+from sdn.pipeline.tables import T
+
+NEW: Final[f.Term] = ("ct_state", 0x21, 0x21)
+ESTABLISHED: Final[f.Term] = ("ct_state", 0x22, 0x22)
+ASKING: Final[f.Term] = ("ct_state", 0x22, 0x2A)
+"""Established, in the direction in which it began."""
+RELATED: Final[f.Term] = ("ct_state", 0x24, 0x24)
+INVALID: Final[f.Term] = ("ct_state", 0x30, 0x30)
+TRACKED: Final[f.Term] = ("ct_state", 0x20, 0x30)
+RULE_BITS: Final = 32
+"""Bits of the connection label, from the lowest, that hold the number of the rule that allowed the connection."""
+FIRST: Final[f.Term] = ("ct_label", 0, (1 << RULE_BITS) - 1)
+"""Packets of no connection that was committed by a rule: the first of their own, if they are new."""
+
+_ECHOES: Final = ((*ICMPV4, ("icmpv4_type", 8, None)), (*ICMPV6, ("icmpv6_type", 128, None)))
+"""Echo requests are asked about one by one: so a change of policy needs no look at what ICMP is tracked."""
+_PROTOCOLS: Final = (("tcp", 6), ("udp", 17), ("sctp", 132))
+_LATER_FRAGMENT: Final[f.Term] = ("ip_frag", 3, 3)
+_VERDICTS: Final[dict[Action, int]] = {"allow": 0, "drop": 1, "reject": 2, "pass": 3}
+_NEXT_TABLE: Final = {"admin": "application", "application": "baseline", "baseline": "count"}
+
+
+def compile_firewall(intent: Intent, node: TransportNode) -> list[f.Flow]:
+    """What is there whatever the policies say."""
+    found: list[f.Flow] = []
+    for direction in DIRECTIONS:
+        found += _tracking(direction)
+        found += _asking(direction)
+    for address in node.addresses:
+        found += _own_node(address, intent.firewall)
+    for prefix in intent.blocks:
+        found.append(_stranger(prefix))
+    return found
+
+
+def _tracking(direction: Direction) -> list[f.Flow]:
+    at = partial(stage, direction)
+    # What the registers hold when a packet is tracked tells it apart from others afterwards: nothing of one connection.
+    forget = tuple(each.set(0) for each in (PEER, RULE, SERVICE, ROUTER, NEXT_HOP_V4, NEXT_HOP_V6, NEXT_HOP_MAC, OWNER))
+    if direction == "egress":
+        forget = ()
+    track = f.Ct(zone=f.FieldBits(ZONE.register, ZONE.low, ZONE.bits), table=T[at("state")])
+    enter = f.Ct(
+        zone=f.FieldBits(ZONE.register, ZONE.low, ZONE.bits),
+        commit=True,
+        actions=(f.CopyField(RULE.register, "ct_label", RULE_BITS),),
+    )
+    found = []
+    for eth in (ETH_IPV4, ETH_IPV6):
+        found.append(flow(at("track"), 100, (eth,), (*forget, track), fabric("stage", at("state"))))
+        then = goto(_after(direction))
+        found.append(flow(at("commit"), 100, (NEW, eth), (enter, then), fabric("firewall", "connection committed")))
+    known = (f.CopyField("ct_label", RULE.register, RULE_BITS), goto(at("count")))
+    found += [
+        flow(at("state"), 100, (INVALID,), (), drop("ct-invalid")),
+        *(
+            flow(at("state"), 95, (*echo, ASKING), (goto(at("ask")),), fabric("firewall", "echo request"))
+            for echo in _ECHOES
+        ),
+        flow(at("state"), 90, (ESTABLISHED,), known, fabric("firewall", "established connection")),
+        flow(at("state"), 90, (RELATED,), known, fabric("firewall", "related to a connection")),
+        flow(at("state"), 10, (NEW,), (goto(at("count")),), fabric("firewall", "no policy is about the pod")),
+    ]
+    return found
+
+
+def _after(direction: Direction) -> str:
+    return "mtu" if direction == "egress" else "deliver"
+
+
+def _asking(direction: Direction) -> list[f.Flow]:
+    """Load who and what is asked about; later fragments have no ports, and take them from their connection."""
+    at = partial(stage, direction)
+    origin, then = fabric("stage", at("admin")), goto(at("admin"))
+    peer = "dst" if direction == "egress" else "src"
+    found = []
+    for family, eth in ETH_IP.items():
+        who = (
+            f.CopyField(f"ipv{family}_{peer}", NEXT_HOPS[family].register, NEXT_HOPS[family].bits),
+            f.Resubmit(T["neighbour"]),
+        )
+        what = f.CopyField("ip_proto", SERVICE.register, 8, 0, 16)
+        found.append(flow(at("ask"), 10, (eth,), (*who, what, then), origin))
+        for name, number in _PROTOCOLS:
+            protocol = (eth, ("ip_proto", number, None))
+            port = f.CopyField(f"{name}_dst", SERVICE.register, 16)
+            found.append(flow(at("ask"), 20, protocol, (*who, SERVICE.set(number << 16), port, then), origin))
+            port = f.CopyField("ct_tp_dst", SERVICE.register, 16)
+            fragment = (*protocol, TRACKED, _LATER_FRAGMENT)
+            found.append(flow(at("ask"), 30, fragment, (*who, SERVICE.set(number << 16), port, then), origin))
+    stranger = (PEER.match(STRANGER),)
+    if direction == "ingress":
+        found.append(flow(at("admin"), STRANGERS, stranger, (), drop("unknown-sender")))
+    return found
+
+
+def _own_node(address: Address, settings: FirewallSettings) -> list[f.Flow]:
+    """A pod and the node it is on always reach each other: the node first of all, the pod unless an admin denies it."""
+    origin = fabric("firewall", "own node")
+    from_node = (SOURCE.match(FROM_NODE), *from_address(address))
+    to_node = to_address(address)
+    return [
+        flow("ingress_state", 97, from_node, (goto("ingress_count"),), origin),
+        flow("egress_application", own_node(settings.priorities), to_node, (goto("egress_count"),), origin),
+    ]
+
+
+def _stranger(prefix: Prefix) -> f.Flow:
+    return flow("neighbour", 10, (next_hop_within(prefix),), (PEER.set(STRANGER),), fabric("firewall", "unknown pod"))
+
+
+# -- what follows from policies -------------------------------------------------------------------------------------
+
+
+def compile_clause(rules: Ruleset, clause: Clause, settings: FirewallSettings) -> tuple[f.Flow, ...]:
+    """The one flow of a clause: a decision, or its part in every conjunction that claims it."""
+    claims = sorted(rules.clauses.get(clause, ()))
+    if not claims:
+        return ()
+    if claims[0].joins is None:
+        plan = next(each for each in rules.plans[claims[0].section] if each.name == claims[0].name)
+        number = rules.names.number(plan.name)
+        if number is None:
+            return ()
+        actions = _decision(clause.table, plan.rule, number, settings)
+        return (flow(clause.table, clause.priority, clause.match, actions, rule_origin(rules, plan)),)
+    joins = tuple(claim.joins for claim in claims if claim.joins is not None)
+    sections = [rules.sections[key] for key in dict.fromkeys(claim.section for claim in claims)]
+    return (flow(clause.table, clause.priority, clause.match, joins, _shared(sections)),)
+
+
+def _decision(table: str, rule: Rule, number: int, settings: FirewallSettings) -> tuple[f.Action, ...]:
+    direction, _, tier = table.partition("_")
+    mark = bytes((_VERDICTS[rule.action], DIRECTIONS.index(rule.direction))) + number.to_bytes(4, "big")
+    logged = rule.action in settings.logged
+    log = (f.Controller(LOGGED + mark, 128),) if logged and rule.action != "reject" else ()
+    if rule.action == "allow":
+        return (*log, RULE.set(number), goto(f"{direction}_count"))
+    if rule.action == "reject":
+        return (f.Controller(REJECTED + mark + bytes((logged,))),)
+    if rule.action == "pass":
+        return (*log, goto(f"{direction}_{_NEXT_TABLE[tier]}"))
+    return log
+
+
+def rule_origin(rules: Ruleset, plan: Plan, detail: str = "") -> Origin:
+    """The origin of a rule's flows."""
+    name = f" ({plan.rule.name})" if plan.rule.name else ""
+    said = f"{plan.rule.direction} rule {plan.rule.index}{name}"
+    return section_origin(rules.sections[plan.section], f"{said} {detail}".rstrip())
+
+
+def section_origin(section: Section, detail: str = "") -> Origin:
+    """The origin that the object of a section is."""
+    source = section.source
+    return Origin(source.kind, source.namespace, source.name, source.uid, detail)
+
+
+def _shared(sections: list[Section]) -> Origin:
+    """The origin of a flow that rules of several objects share."""
+    if len(sections) == 1:
+        return section_origin(sections[0], "clause")
+    names = [str(each.source) for each in sections]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return Origin("Policies", "", ", ".join(names[:_NAMED]) + more, "", "clause")
+
+
+_NAMED: Final = 8
+
+
+def compile_own(rules: Ruleset, identity: Identity, settings: FirewallSettings) -> tuple[f.Flow, ...]:
+    """For pods of an identity on this node: which directions the rules are asked about, and their isolation."""
+    number = rules.membership.number(identity)
+    concerns = rules.concerns.get(identity, frozenset())
+    if number is None or not concerns:
+        return ()
+    own = OWN.match(number)
+    found = []
+    for direction in DIRECTIONS:
+        about = sorted(each for each in concerns if each.direction == direction)
+        if about:
+            asked = fabric("firewall", f"{direction} of {identity.namespace}")
+            ask = (goto(stage(direction, "ask")),)
+            found.append(flow(stage(direction, "state"), 50, (NEW, own), ask, asked))
+        if isolating := [rules.sections[each.section] for each in about if each.isolates]:
+            at = isolation(direction, settings.priorities)
+            mark = bytes((_VERDICTS["drop"], DIRECTIONS.index(direction))) + bytes(4)
+            log = (f.Controller(LOGGED + mark, 128),) if "drop" in settings.logged else ()
+            origin = isolation_origin(isolating, direction)
+            found.append(flow(at.table, at.priority, (own,), log, origin))
+    return tuple(found)
+
+
+def isolation_origin(sections: list[Section], direction: Direction) -> Origin:
+    """The origin of an isolation: every policy that asks for it, their names separated by commas."""
+    sources = [each.source for each in sections]
+    names = ",".join(sorted(each.name for each in sources))
+    uid = sources[0].uid if len(sources) == 1 else ""
+    return Origin(sources[0].kind, sources[0].namespace, names, uid, f"isolates {direction}")
+
+
+def compile_section(rules: Ruleset, key: str) -> tuple[tuple[f.Flow, ...], tuple[Problem, ...]]:
+    """What counts the connections that a section's rules allow, and what is wrong with it here."""
+    section = rules.sections.get(key)
+    if section is None:
+        return (), ()
+    found: list[f.Flow] = []
+    problems = []
+    if key in rules.crowded:
+        text = (
+            f"{section.source} finds no room among the policies of priority {section.priority}, so what it selects is cut "
+            "off; give it another priority, or fewer rules"
+        )
+        problems.append(Problem(section_origin(section), "PRIORITY_FULL", text))
+    for plan in rules.plans.get(key, ()):
+        number = rules.names.number(plan.name)
+        if number is None:
+            text = f"{rule_origin(rules, plan)} has no number left, and matches nothing; give the policy another name"
+            problems.append(Problem(section_origin(section), "NUMBERS_EXHAUSTED", text))
+        elif plan.rule.action == "allow":
+            table, rule = stage(plan.rule.direction, "count"), RULE.match(number)
+            on = (goto(stage(plan.rule.direction, "commit")),)
+            found.append(flow(table, 20, (rule, NEW, FIRST), on, rule_origin(rules, plan, SESSIONS)))
+            found.append(flow(table, 10, (rule,), on, rule_origin(rules, plan, PACKETS)))
+    return tuple(found), tuple(problems)
+
+
+SESSIONS: Final = "sessions"
+PACKETS: Final = "packets"
+"""What a counting flow counts, at the end of its origin's detail: first packets of connections, and all others."""

@@ -1,0 +1,229 @@
+"""The firewall of one node, kept in step with the intent: which rules claim which flows there.
+
+A value: :func:`advance` gives the next one and the pieces of the program that changed with it. What it holds after any sequence of
+changes is what it would hold if it were made anew (a property test holds this).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, TypeAlias
+
+from immutables import Map
+
+from firewall.order import rank
+from firewall.rules import DIRECTIONS, FAIL_CLOSED, Direction, Identity, PodGroup, Rule, Section
+from sdn.compile.delta import Delta, Piece
+from sdn.compile.expand import ANY_POD, Clause, Variant, direct, joint, variants
+from sdn.compile.levels import SLOTS, level, network_policy, slots
+from sdn.compile.membership import Membership, follow, store, watch
+from sdn.compile.numbers import Numbers
+from sdn.model import Intent
+from sdn.pipeline.flow import Conjunction
+
+Place: TypeAlias = tuple[int, int]
+"""Stage and priority: sections of one place share its slots."""
+
+
+class Plan(NamedTuple):
+    """A rule on this node: what it is about, and where it stands."""
+
+    name: str  # it has a number: the rule's in the pipeline
+    section: str
+    rule: Rule
+    slot: int
+    variants: tuple[Variant, ...]
+    is_joint: bool
+
+    def names(self) -> tuple[str, ...]:
+        """What needs numbers: the rule itself, and each conjunction; the first shares the rule's."""
+        return tuple(self.name if not each else f"{self.name}#{each}" for each in range(len(self.variants)))
+
+
+class Claim(NamedTuple):
+    """A rule's part in a clause: a dimension of a conjunction, or (``joins`` None) the decision."""
+
+    name: str
+    section: str
+    joins: Conjunction | None = None
+
+
+class Concern(NamedTuple):
+    """A section is about pods of an identity, in a direction; ``isolates`` them where it is a NetworkPolicy."""
+
+    direction: Direction
+    section: str
+    isolates: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """Everything the firewall's flows on one node follow from."""
+
+    membership: Membership
+    sections: Map[str, Section] = field(default_factory=Map)
+    placed: Map[str, Place] = field(default_factory=Map)
+    places: Map[Place, frozenset[str]] = field(default_factory=Map)
+    names: Numbers = field(default_factory=Numbers)
+    plans: Map[str, tuple[Plan, ...]] = field(default_factory=Map)  # by section, as are the next two
+    claimed: Map[str, frozenset[tuple[Clause, Claim]]] = field(default_factory=Map)
+    concerned: Map[str, frozenset[tuple[Identity, Concern]]] = field(default_factory=Map)
+    clauses: Map[Clause, frozenset[Claim]] = field(default_factory=Map)
+    concerns: Map[Identity, frozenset[Concern]] = field(default_factory=Map)  # of pods here
+    crowded: frozenset[str] = frozenset()  # sections that found no room among those of their priority
+
+
+def advance(rules: Ruleset, intent: Intent, delta: Delta) -> tuple[Ruleset, set[Piece]]:
+    """The ruleset once the intent has changed by ``delta``, and the pieces to compile anew."""
+    membership, moves = follow(rules.membership, intent, delta)
+    rules = replace(rules, membership=membership)
+    stale = {user for group in moves.groups for user in membership.groups[group].users}
+    pieces: set[Piece] = set()
+    if moves.renumbered:
+        stale.update(rules.sections)
+        pieces.update(("own", each) for each in moves.renumbered)
+        pieces.update(("port", name) for name, (each, _) in membership.ports.items() if each in moves.renumbered)
+    rules, more = _take_sections(rules, intent, delta)
+    stale |= more
+    if not stale:
+        return rules, pieces
+    rules, renamed = _plan(rules, intent, stale)
+    rules, changed = _claim(rules, intent, stale | renamed)
+    return rules, pieces | changed | {("section", key) for key in stale | renamed}
+
+
+def _take_sections(rules: Ruleset, intent: Intent, delta: Delta) -> tuple[Ruleset, set[str]]:
+    """Adopt sections that changed; those to plan anew are they, and the others of a place where they came or left."""
+    keys = {*delta.sections, *(rules.sections if delta.settings else ())}
+    sections, placed, places = rules.sections.mutate(), rules.placed.mutate(), rules.places.mutate()
+    membership = rules.membership
+    touched: set[Place] = set()
+    for key in keys:
+        old, new = sections.get(key), intent.sections.get(key)
+        if (place := placed.pop(key, None)) is not None:
+            store(places, place, places[place] - {key})
+            touched.add(place)
+        if new is not None:
+            place = placed[key] = (rank(new, intent.firewall.priorities), new.priority)
+            places[place] = places.get(place, frozenset()) | {key}
+            touched.add(place)
+        membership = watch(membership, intent, key, _groups(old), _groups(new))
+        store(sections, key, new)
+    beside = {each for place in touched if SLOTS[place[0]] for each in places.get(place, ())}
+    rules = replace(rules, sections=sections.finish(), placed=placed.finish(), places=places.finish())
+    return replace(rules, membership=membership), keys | beside
+
+
+def _groups(section: Section | None) -> frozenset[PodGroup]:
+    """Every group a section speaks of; everybody, too, for that is whom a named port may be asked of."""
+    if section is None:
+        return frozenset()
+    found = {ANY_POD, *section.applied_to}
+    for rule in section.rules:
+        found.update(rule.applied_to or ())
+        found.update(each for each in rule.peers or () if isinstance(each, PodGroup))
+    return frozenset(found)
+
+
+def _plan(rules: Ruleset, intent: Intent, stale: Iterable[str]) -> tuple[Ruleset, set[str]]:
+    """Plan sections anew; others whose numbers moved because names met."""
+    plans, crowded = rules.plans.mutate(), rules.crowded
+    add: set[str] = set()
+    remove: set[str] = set()
+    for key in stale:
+        section = rules.sections.get(key)
+        remove.update(name for plan in plans.get(key, ()) for name in plan.names())
+        new, has_room = _plans(rules, section) if section else ((), True)
+        crowded = crowded - {key} if has_room else crowded | {key}
+        store(plans, key, new)
+        add.update(name for plan in new for name in plan.names())
+    names, moved = rules.names.changed(add - remove, remove - add)
+    rules = replace(rules, plans=plans.finish(), names=names, crowded=crowded)
+    if not moved:
+        return rules, set()
+    return rules, {key for key, held in rules.plans.items() if any(name in moved for p in held for name in p.names())}
+
+
+def _plans(rules: Ruleset, section: Section) -> tuple[tuple[Plan, ...], bool]:
+    """A section's rules as they stand on this node, and whether there was room for them."""
+    place = rules.placed[section.key]
+    limit = SLOTS[place[0]]
+    found = []
+    has_room = True
+    for direction in DIRECTIONS:
+        wanted = [rule for rule in section.rules if rule.direction == direction]
+        first: int | None = 0
+        if limit:
+            first = slots([rules.sections[key] for key in rules.places[place]], direction, limit)[section.key]
+        if first is None:
+            has_room = False
+            wanted, first = [rule for rule in FAIL_CLOSED if rule.direction == direction], limit - 1
+        found += [_rule_plan(rules, section, rule, first + number) for number, rule in enumerate(wanted)]
+    return tuple(plan for plan in found if plan.variants), has_room
+
+
+def _rule_plan(rules: Ruleset, section: Section, rule: Rule, slot: int) -> Plan:
+    members = rules.membership.members
+    found = variants(section, rule, members, rules.membership.here)
+    name = f"{section.key}/{rule.direction}/{rule.index}"
+    return Plan(name, section.key, rule, slot, found, is_joint=not all(each.is_direct for each in found))
+
+
+def _claim(rules: Ruleset, intent: Intent, keys: Iterable[str]) -> tuple[Ruleset, set[Piece]]:
+    """Let sections claim what their plans say, and give up what they no longer do."""
+    claimed, concerned = rules.claimed.mutate(), rules.concerned.mutate()
+    clauses, concerns = rules.clauses.mutate(), rules.concerns.mutate()
+    pieces: set[Piece] = set()
+    for key in keys:
+        section = rules.sections.get(key)
+        plans = rules.plans.get(key, ())
+        new_claims = frozenset(claim for plan in plans for claim in _claims(rules, intent, plan))
+        pieces.update(("clause", each) for each in _exchange(clauses, claimed.get(key, frozenset()), new_claims))
+        store(claimed, key, new_claims)
+        about = frozenset(_concerns(rules, section)) if section else frozenset()
+        pieces.update(("own", each) for each in _exchange(concerns, concerned.get(key, frozenset()), about))
+        store(concerned, key, about)
+    rules = replace(rules, claimed=claimed.finish(), concerned=concerned.finish())
+    return replace(rules, clauses=clauses.finish(), concerns=concerns.finish()), pieces
+
+
+def _exchange(index: Any, old: frozenset[tuple[Any, Any]], new: frozenset[tuple[Any, Any]]) -> set[Any]:
+    """Take pairs out of an index (key → values) and put others in; the keys touched."""
+    for key, value in old - new:
+        store(index, key, index[key] - {value})
+    for key, value in new - old:
+        index[key] = index.get(key, frozenset()) | {value}
+    return {key for key, _ in old ^ new}
+
+
+def _claims(rules: Ruleset, intent: Intent, plan: Plan) -> Iterable[tuple[Clause, Claim]]:
+    number = rules.membership.number
+    priorities, direction = intent.firewall.priorities, plan.rule.direction
+    section = rules.sections[plan.section]
+    if section.tier == "NetworkPolicy":
+        at = network_policy(direction, priorities, joint=plan.is_joint)
+    else:
+        at = level(section, direction, plan.slot, priorities)
+    decision = Claim(plan.name, plan.section)
+    for variant, name in zip(plan.variants, plan.names(), strict=True):
+        if not plan.is_joint:
+            yield from ((clause, decision) for clause in direct(variant, at, direction, number))
+        elif (conjunction := rules.names.number(name)) is not None:
+            for clause, dimension, of in joint(variant, at, direction, number):
+                yield clause, Claim(plan.name, plan.section, Conjunction(conjunction, dimension, of))
+            yield Clause(*at, (("conj_id", conjunction, None),)), decision
+
+
+def _concerns(rules: Ruleset, section: Section) -> Iterable[tuple[Identity, Concern]]:
+    membership = rules.membership
+    for direction in section.isolates:
+        for group in section.applied_to:
+            concern = Concern(direction, section.key, section.tier == "NetworkPolicy")
+            yield from ((each, concern) for each in membership.members(group) if membership.here(each))
+    for rule in section.rules:
+        if rule.direction in section.isolates:
+            continue
+        for group in section.applied_to if rule.applied_to is None else rule.applied_to:
+            concern = Concern(rule.direction, section.key, isolates=False)
+            yield from ((each, concern) for each in membership.members(group) if membership.here(each))

@@ -1,0 +1,121 @@
+"""Connections that a switch tracks: reading its list, and judging each by what the policies say now. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from firewall.rules import ESTABLISHED, Direction, Established, Protocol
+from firewall.verdict import Connection, Verdict, Workload, World, decide, world
+from ipam.address import Address, parse_address
+from sdn.compile.ruleset import Ruleset
+from sdn.model import Intent, LogicalPort
+
+NUMBERS: Final[dict[Protocol, int]] = {"tcp": 6, "udp": 17, "sctp": 132}
+_LINE: Final = re.compile(
+    r"^(?P<protocol>tcp|udp|sctp),orig=\(src=(?P<src>[^,]+),dst=(?P<dst>[^,]+),sport=(?P<sport>\d+),dport=(?P<dport>\d+)\)"
+    r",reply=\(src=(?P<answers>[^,)]+)[^)]*\)(?P<rest>.*)$",
+    re.MULTILINE,
+)
+_ZONE: Final = re.compile(r"zone=(\d+)")
+
+
+class Tracked(NamedTuple):
+    """A TCP, UDP or SCTP connection in a zone: its original direction, and who answers (a translation's target)."""
+
+    zone: int
+    protocol: Protocol
+    source: Address
+    destination: Address
+    source_port: int
+    destination_port: int
+    answers: Address
+
+    def ends(self) -> tuple[Address, Address, Address]:
+        """Every address that has a part in it."""
+        return self.source, self.destination, self.answers
+
+    def __str__(self) -> str:
+        return f"{self.protocol} {self.source}:{self.source_port} -> {self.destination}:{self.destination_port}"
+
+
+class Forbidden(NamedTuple):
+    """A connection of a pod here that would not be let begin now, and what its policies want to become of it."""
+
+    tracked: Tracked
+    port: str
+    verdict: Verdict
+    fate: Established
+
+
+def parse(text: str) -> Iterator[Tracked]:
+    """The connections in what ``dpctl/dump-conntrack`` prints; ICMP has none, each of its requests is judged."""
+    for line in _LINE.finditer(text):
+        zone = _ZONE.search(line["rest"])
+        protocol = next(each for each in NUMBERS if each == line["protocol"])
+        yield Tracked(
+            int(zone[1]) if zone else 0,
+            protocol,
+            parse_address(line["src"]),
+            parse_address(line["dst"]),
+            int(line["sport"]),
+            int(line["dport"]),
+            parse_address(line["answers"]),
+        )
+
+
+def forbidden(
+    connections: Iterable[Tracked], intent: Intent, rules: Ruleset, zones: Mapping[int, str]
+) -> Iterator[Forbidden]:
+    """Those of some connections that the policies forbid at the port whose zone they are in.
+
+    Args:
+        connections: of any zones.
+        intent: as it is now.
+        rules: the node's, from that intent.
+        zones: names of the logical ports here, by zone.
+    """
+    owners = {address: port for port in intent.ports.values() for address in port.addresses}
+    worlds: dict[str, World] = {}
+    for each in connections:
+        port = intent.ports.get(zones.get(each.zone, ""))
+        if port is None:
+            continue
+        if port.name not in worlds:
+            worlds[port.name] = _world(intent, rules, port)
+        verdict = _judge(worlds[port.name], each, port, owners)
+        if verdict is not None and not verdict.allowed:
+            yield Forbidden(each, port.name, verdict, _fate(intent, rules, verdict))
+
+
+def _world(intent: Intent, rules: Ruleset, port: LogicalPort) -> World:
+    """The policies that are about a port, and nothing else: a verdict depends on no others."""
+    concerns = rules.concerns.get(port.identity, frozenset())
+    nodes = {node.name: node.addresses for node in intent.nodes.values()}
+    sections = [rules.sections[key] for key in {each.section for each in concerns}]
+    return world(
+        sections, (), intent.namespaces, nodes=nodes, blocks=intent.blocks, priorities=intent.firewall.priorities
+    )
+
+
+def _judge(where: World, tracked: Tracked, port: LogicalPort, owners: Mapping[Address, LogicalPort]) -> Verdict | None:
+    direction: Direction = "egress" if tracked.source in port.addresses else "ingress"
+    other = tracked.destination if direction == "egress" else tracked.source
+    connection = Connection(tracked.source, tracked.destination, tracked.protocol, tracked.destination_port)
+    peer = owners.get(other)
+    if peer is not None and peer.name == port.name:
+        return None
+    return decide(where, direction, workload(port), workload(peer) if peer else None, connection)
+
+
+def workload(port: LogicalPort) -> Workload:
+    """A port as the oracle knows it."""
+    return Workload(port.name, port.identity, port.addresses, port.node)
+
+
+def _fate(intent: Intent, rules: Ruleset, verdict: Verdict) -> Established:
+    """What the deciding policies ask for; the strictest where several isolate."""
+    cluster = intent.firewall.established
+    asked = [rules.sections[cause.source.key].established or cluster for cause in verdict.causes]
+    return max(asked, key=ESTABLISHED.index) if asked else cluster

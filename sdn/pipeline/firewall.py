@@ -1,0 +1,104 @@
+"""The tables of the distributed firewall at a pod's port, once for what the pod sends and once for what it is sent."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from firewall.rules import Direction
+from sdn.pipeline.spec import Miss, Table
+
+_WHOSE = {"egress": "the sender's", "ingress": "the receiver's"}
+_IP = {"eth_type", "ip_proto"}
+
+
+def stage(direction: Direction, name: str) -> str:
+    """The name of one of the tables of a direction, such as ``egress_state``."""
+    return f"{direction}_{name}"
+
+
+def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
+    """The tables of one direction; what they let pass goes on to ``then``.
+
+    Established connections leave at ``state``, before anything asks who the peers are: packets of a connection share one
+    entry of the switch's cache, however many rules there are.
+    """
+    at, whose = partial(stage, direction), _WHOSE[direction]
+    address = {"ipv4_dst", "ipv6_dst"} if direction == "egress" else {"ipv4_src", "ipv6_src"}
+    rules = frozenset({"own", "peer", "service", "conj_id", "eth_type", *address})
+    observes = f"{direction} firewall"
+    return (
+        Table(
+            at("track"),
+            f"Send IP packets through connection tracking, in the zone of {whose} port.",
+            matches=frozenset({"eth_type"}),
+            writes=frozenset(
+                {"peer", "rule", "service", "router", "next_hop_v4", "next_hop_v6", "next_hop_mac", "owner"}
+            ),
+            goes_to=(at("state"),),
+            miss=Miss(reason="ethertype"),
+            observes="connection tracked",
+        ),
+        Table(
+            at("state"),
+            "Let established connections pass, drop what fits no connection, and ask the rules about new connections of pods "
+            "that some policy is about. What a pod's own node begins is let pass.",
+            matches=frozenset({"ct_state", "own", "source", *_IP, "icmpv4_type", "icmpv6_type", *address}),
+            writes=frozenset({"rule"}),
+            goes_to=(at("ask"), at("count")),
+            miss=Miss(reason="ct-invalid"),
+            observes=observes,
+        ),
+        Table(
+            at("ask"),
+            "Say what the rules are asked about: the identity of who is at the other end, the protocol and the port.",
+            matches=frozenset({*_IP, "ip_frag", "ct_state"}),
+            writes=frozenset({"next_hop_v4", "next_hop_v6", "service"}),
+            goes_to=(at("admin"), "neighbour"),
+            miss=Miss(reason="ethertype"),
+            observes=observes,
+        ),
+        Table(
+            at("admin"),
+            "Rules of ClusterNetworkPolicies of tier Admin. Senders with a pod's address that no pod has end here.",
+            matches=rules,
+            writes=frozenset({"rule"}),
+            goes_to=(at("application"), at("count")),
+            miss=Miss(table=at("application")),
+            observes=observes,
+        ),
+        Table(
+            at("application"),
+            "Rules of SecurityPolicies and NetworkPolicies, by priority; then the isolation of pods that a NetworkPolicy selects.",
+            matches=rules,
+            writes=frozenset({"rule"}),
+            goes_to=(at("baseline"), at("count")),
+            miss=Miss(table=at("baseline")),
+            observes=observes,
+        ),
+        Table(
+            at("baseline"),
+            "Rules of ClusterNetworkPolicies of tier Baseline, the baseline policy, and SecurityPolicies below it.",
+            matches=rules,
+            writes=frozenset({"rule"}),
+            goes_to=(at("count"),),
+            miss=Miss(table=at("count")),
+            observes=observes,
+        ),
+        Table(
+            at("count"),
+            "Count each rule's connections, packets and bytes.",
+            matches=frozenset({"rule", "ct_state", "ct_label"}),
+            goes_to=(at("commit"),),
+            miss=Miss(table=at("commit")),
+            observes=observes,
+        ),
+        Table(
+            at("commit"),
+            "Enter new connections into connection tracking, with the rule that allowed them.",
+            matches=frozenset({"ct_state", "eth_type"}),
+            writes=frozenset({"ct_label"}),
+            goes_to=(then,),
+            miss=Miss(table=then),
+            observes="connection committed",
+        ),
+    )
