@@ -3,8 +3,9 @@
 Follows the API's own words; where they leave something open:
 
 - Policies of one tier and priority are asked in the order of their names.
-- A peer or protocol of a kind that is not known here fails closed, as the API asks: an Accept rule with it matches nothing
-  by it, a Deny or Pass rule becomes "deny all".
+- A peer or protocol of a kind that is not known here fails closed, as the API asks: an Accept rule with it matches nothing, a
+  Deny or Pass rule becomes "deny all".
+- A policy that cannot be understood drops what its subject selects, in its tier and at its priority where those can be read.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from firewall.rules import (
 KIND = "ClusterNetworkPolicy"
 MAX_PRIORITY = 1000
 MAX_RULES = 25
+MAX_NETWORKS = 25
 _TIERS: tuple[Tier, ...] = ("Admin", "Baseline")
 _ACTIONS: dict[str, Action] = {"Accept": "allow", "Deny": "drop", "Pass": "pass"}
 
@@ -51,16 +53,16 @@ def section(policy: Json) -> Section:
     """The section a ClusterNetworkPolicy asks for; one with a ``fault`` where it cannot be understood."""
     source = source_of(KIND, policy)
     tier: Tier = "Admin"
-    applied_to = PodGroup()
+    priority, applied_to = 0, PodGroup()
     try:
         spec = mapping(policy.get("spec"), "spec")
-        tier = chosen(spec.get("tier"), _TIERS, "spec.tier")
         applied_to = _subject(spec.get("subject"))
+        tier = chosen(spec.get("tier"), _TIERS, "spec.tier")
         priority = whole(spec.get("priority"), 0, MAX_PRIORITY, "spec.priority")
         rules = (*_rules(spec, "ingress"), *_rules(spec, "egress"))
         established = established_of(policy)
     except Unreadable as error:
-        return Section(source, tier, (applied_to,), FAIL_CLOSED, fault=str(error))
+        return Section(source, tier, (applied_to,), FAIL_CLOSED, priority=priority, fault=str(error))
     return Section(source, tier, (applied_to,), rules, priority=priority, established=established)
 
 
@@ -73,14 +75,15 @@ def _subject(value: object) -> PodGroup:
 
 
 def _pods(body: Json, where: str) -> PodGroup:
-    if set(body) == {"namespaces"}:
+    if set(body) == {"namespaces"} and body["namespaces"] is not None:
         return PodGroup(namespaces=selector(body["namespaces"], f"{where}.namespaces"))
     if set(body) == {"pods"}:
         pods = mapping(body["pods"], f"{where}.pods")
-        return PodGroup(
-            namespaces=selector(pods.get("namespaceSelector"), f"{where}.pods.namespaceSelector"),
-            pods=selector(pods.get("podSelector"), f"{where}.pods.podSelector"),
-        )
+        if pods.get("podSelector") is not None and set(pods) <= {"podSelector", "namespaceSelector"}:
+            return PodGroup(
+                namespaces=selector(pods.get("namespaceSelector"), f"{where}.pods.namespaceSelector"),
+                pods=selector(pods["podSelector"], f"{where}.pods.podSelector"),
+            )
     raise _Unknown
 
 
@@ -115,14 +118,16 @@ def _rule(body: Json, direction: Direction, index: int) -> Rule:
             services.append(_service(mapping(each, f"{where}.protocols[{number}]"), f"{where}.protocols[{number}]"))
         except _Unknown:
             all_known = False
-    if not all_known and action != "allow":
-        return Rule(direction, "drop", index, name=name)
+    if not all_known:
+        return Rule(direction, "drop", index, name=name) if action != "allow" else Rule(direction, action, index, ())
     return Rule(direction, action, index, tuple(peers), tuple(services) if protocols else None, name)
 
 
 def _peers(body: Json, where: str, direction: Direction) -> list[Peer]:
     if set(body) == {"networks"} and direction == "egress":
         networks = listed(body["networks"], f"{where}.networks")
+        if not 1 <= len(networks) <= MAX_NETWORKS:
+            raise Unreadable(f"{where}.networks: {len(networks)} networks; allowed: 1 to {MAX_NETWORKS}")
         return [IpBlock(cidr(each, f"{where}.networks[{number}]")) for number, each in enumerate(networks)]
     return [_pods(body, where)]
 
@@ -132,15 +137,16 @@ def _service(body: Json, where: str) -> Service | NamedService:
         return NamedService(body["destinationNamedPort"])
     for protocol in PROTOCOLS:
         if set(body) == {protocol}:
-            port = mapping(mapping(body[protocol], f"{where}.{protocol}").get("destinationPort"), where)
-            if not port:
-                return Service(protocol)
+            here = f"{where}.{protocol}.destinationPort"
+            asked = mapping(body[protocol], f"{where}.{protocol}")
+            port = mapping(asked.get("destinationPort"), here)
+            if set(asked) != {"destinationPort"}:
+                raise _Unknown
             if set(port) == {"number"}:
-                number = whole(port["number"], 1, 65535, f"{where}.{protocol}.destinationPort.number")
+                number = whole(port["number"], 1, 65535, f"{here}.number")
                 return Service(protocol, number, number)
             if set(port) == {"range"}:
-                ends = mapping(port["range"], f"{where}.{protocol}.destinationPort.range")
-                first = whole(ends.get("start"), 1, 65535, f"{where}.{protocol}.destinationPort.range.start")
-                last = whole(ends.get("end"), first, 65535, f"{where}.{protocol}.destinationPort.range.end")
-                return Service(protocol, first, last)
+                ends = mapping(port["range"], f"{here}.range")
+                first = whole(ends.get("start"), 1, 65534, f"{here}.range.start")
+                return Service(protocol, first, whole(ends.get("end"), first + 1, 65535, f"{here}.range.end"))
     raise _Unknown

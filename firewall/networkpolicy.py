@@ -17,6 +17,7 @@ from typing import Any
 from firewall.reading import (
     Json,
     Unreadable,
+    chosen,
     established_of,
     ip_block,
     listed,
@@ -55,9 +56,7 @@ def _isolates(spec: Json) -> frozenset[Direction]:
         return _BOTH if spec.get("egress") else frozenset({"ingress"})
     found = set()
     for number, each in enumerate(types):
-        if each not in _TYPES:
-            raise Unreadable(f"spec.policyTypes[{number}]: {each!r}; allowed: Ingress, Egress")
-        found.add(_TYPES[each])
+        found.add(_TYPES[chosen(each, tuple(_TYPES), f"spec.policyTypes[{number}]")])
     return frozenset(found)
 
 

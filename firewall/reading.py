@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from firewall.rules import ESTABLISHED, PROTOCOLS, Cidr, Established, IpBlock, P
 Json = Mapping[str, Any]
 ESTABLISHED_ANNOTATION = "ncp/established-connections"
 Chosen = TypeVar("Chosen", bound=str)
+_CIDR = re.compile(r"[0-9A-Fa-f.:]+/(0|[1-9][0-9]{0,2})", re.ASCII)
 
 
 class Unreadable(ValueError):
@@ -31,7 +33,7 @@ def established_of(obj: Json) -> Established | None:
     Raises:
         Unreadable: another value than keep, recheck or cut.
     """
-    text = (obj["metadata"].get("annotations") or {}).get(ESTABLISHED_ANNOTATION)
+    text = mapping(obj["metadata"].get("annotations"), "metadata.annotations").get(ESTABLISHED_ANNOTATION)
     if text is None:
         return None
     return chosen(text, ESTABLISHED, f"metadata.annotations[{ESTABLISHED_ANNOTATION}]")
@@ -94,13 +96,14 @@ def selector(value: object, where: str) -> Selector:
     """
     body = mapping(value, where)
     found = [
-        Requirement(key, "In", frozenset({str(label)}))
+        Requirement(key, "In", frozenset({_label(label, f"{where}.matchLabels[{key}]")}))
         for key, label in mapping(body.get("matchLabels"), f"{where}.matchLabels").items()
     ]
-    for number, each in enumerate(listed(body.get("matchExpressions"), f"{where}.matchExpressions")):
+    for number, expression in enumerate(listed(body.get("matchExpressions"), f"{where}.matchExpressions")):
         here = f"{where}.matchExpressions[{number}]"
+        each = mapping(expression, here)
         operator = chosen(each.get("operator"), OPERATORS, f"{here}.operator")
-        values = frozenset(str(label) for label in listed(each.get("values"), f"{here}.values"))
+        values = frozenset(_label(label, f"{here}.values") for label in listed(each.get("values"), f"{here}.values"))
         if bool(values) is (operator in ("Exists", "DoesNotExist")):
             wanted = "none" if values else "at least one"
             raise Unreadable(f"{here}.values: {sorted(values)}; allowed with {operator}: {wanted}")
@@ -110,6 +113,12 @@ def selector(value: object, where: str) -> Selector:
     return Selector(tuple(sorted(found, key=lambda one: (one.key, one.operator, sorted(one.values)))))
 
 
+def _label(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise Unreadable(f"{where}: {value!r} is not a label's value; allowed: text")
+    return value
+
+
 def cidr(value: object, where: str) -> Cidr:
     """A prefix. Bits below its length are ignored, as Kubernetes ignores them.
 
@@ -117,7 +126,7 @@ def cidr(value: object, where: str) -> Cidr:
         Unreadable: not an IPv4 or IPv6 prefix.
     """
     try:
-        if not isinstance(value, str) or "/" not in value:
+        if not isinstance(value, str) or not _CIDR.fullmatch(value):
             raise ValueError
         network = netaddr.IPNetwork(value).cidr
     except (netaddr.AddrFormatError, ValueError) as error:
@@ -129,15 +138,15 @@ def ip_block(value: object, where: str) -> IpBlock:
     """A prefix with exceptions.
 
     Raises:
-        Unreadable: an exception is not within the prefix, or something is no prefix.
+        Unreadable: an exception is not a part of the prefix (or is all of it), or something is no prefix.
     """
     body = mapping(value, where)
     outer = cidr(body.get("cidr"), f"{where}.cidr")
     excepts = []
     for number, each in enumerate(listed(body.get("except"), f"{where}.except")):
         inner = cidr(each, f"{where}.except[{number}]")
-        if inner[2] < outer[2] or not IpBlock(outer).contains(inner[:2]):
-            raise Unreadable(f"{where}.except[{number}]: {each!r} is not within {body['cidr']}")
+        if inner[2] <= outer[2] or not IpBlock(outer).contains(inner[:2]):
+            raise Unreadable(f"{where}.except[{number}]: {each!r} is not within {body['cidr']}, or all of it")
         excepts.append(inner)
     return IpBlock(outer, tuple(sorted(excepts)))
 

@@ -1,7 +1,9 @@
 """What a ``crd.nsx.vmware.com/v1alpha1`` SecurityPolicy means: rules with priority, applied-to, allow, drop and reject.
 
 The resource has the shape of NSX's own operator. Rules are asked in their order; a rule's ``appliedTo`` counts where the
-policy has none. ``vmSelector`` selects workloads of virtual machines, of which there are none.
+policy has none, and where neither has one the policy is about all pods of its namespace. ``vmSelector`` selects workloads of
+virtual machines, of which there are none: a peer or target with it alone is nobody. A policy that cannot be understood drops
+what it applies to, at its priority where that can be read.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ KIND = "SecurityPolicy"
 MAX_PRIORITY = 1000
 _ACTIONS: dict[str, Action] = {"Allow": "allow", "Drop": "drop", "Reject": "reject"}
 _DIRECTIONS: dict[str, Direction] = {"In": "ingress", "Ingress": "ingress", "Out": "egress", "Egress": "egress"}
+_PEERS = frozenset({"podSelector", "namespaceSelector", "ipBlocks", "vmSelector"})
 _SIDES: dict[Direction, tuple[str, str]] = {"ingress": ("sources", "from"), "egress": ("destinations", "to")}
 
 
 def section(policy: Json) -> Section:
     """The section a SecurityPolicy asks for; one with a ``fault`` where it cannot be understood."""
     source = source_of(KIND, policy)
+    priority = 0
     applied_to: tuple[PodGroup, ...] = (PodGroup(source.namespace),)
     try:
         spec = mapping(policy.get("spec"), "spec")
@@ -45,7 +49,7 @@ def section(policy: Json) -> Section:
         )
         established = established_of(policy)
     except Unreadable as error:
-        return Section(source, "Application", applied_to, FAIL_CLOSED, fault=str(error))
+        return Section(source, "Application", applied_to, FAIL_CLOSED, priority=priority, fault=str(error))
     return Section(source, "Application", applied_to, rules, priority=priority, established=established)
 
 
@@ -54,9 +58,10 @@ def _targets(value: object, where: str, namespace: str) -> tuple[PodGroup, ...]:
     for number, each in enumerate(listed(value, where)):
         here = f"{where}[{number}]"
         body = mapping(each, here)
-        if set(body) - {"podSelector", "vmSelector"} or not body:
+        named = {name for name, part in body.items() if part is not None}
+        if named - {"podSelector", "vmSelector"} or not named:
             raise Unreadable(f"{here}: {sorted(body)}; allowed: podSelector, vmSelector")
-        if "podSelector" in body:
+        if "podSelector" in named:
             found.append(PodGroup(namespace, pods=selector(body["podSelector"], f"{here}.podSelector")))
     return tuple(found)
 
@@ -81,26 +86,31 @@ def _rule(body: Json, index: int, namespace: str, whole_policy: bool) -> Rule:
 
 
 def _peers(value: object, where: str, namespace: str) -> list[Peer]:
-    body = mapping(value, where)
-    unknown = set(body) - {"podSelector", "namespaceSelector", "ipBlocks", "vmSelector"}
-    if unknown or not body:
-        raise Unreadable(f"{where}: {sorted(body)}; allowed: podSelector, namespaceSelector, ipBlocks, vmSelector")
+    body = {name: part for name, part in mapping(value, where).items() if part is not None}
+    if set(body) - _PEERS or not body:
+        raise Unreadable(f"{where}: {sorted(body)}; allowed: {', '.join(sorted(_PEERS))}")
     blocks = listed(body.get("ipBlocks"), f"{where}.ipBlocks")
+    if "ipBlocks" in body and not blocks:
+        raise Unreadable(f"{where}.ipBlocks: names no block; allowed: at least one")
     found: list[Peer] = [ip_block(each, f"{where}.ipBlocks[{number}]") for number, each in enumerate(blocks)]
+    if "vmSelector" in body and "podSelector" not in body:
+        return found
+    pods = selector(body.get("podSelector"), f"{where}.podSelector")
     if "namespaceSelector" in body:
-        spaces = selector(body["namespaceSelector"], f"{where}.namespaceSelector")
-        found.append(PodGroup(namespaces=spaces, pods=selector(body.get("podSelector"), f"{where}.podSelector")))
+        found.append(PodGroup(namespaces=selector(body["namespaceSelector"], f"{where}.namespaceSelector"), pods=pods))
     elif "podSelector" in body:
-        found.append(PodGroup(namespace, pods=selector(body["podSelector"], f"{where}.podSelector")))
+        found.append(PodGroup(namespace, pods=pods))
     return found
 
 
 def _service(value: object, where: str) -> Service | NamedService:
     body = mapping(value, where)
     kind = protocol(body.get("protocol"), f"{where}.protocol")
-    port = body.get("port")
-    if port is None:
-        return Service(kind)
-    if isinstance(port, str):
-        return NamedService(port, kind)
-    return port_range(kind, port, body.get("endPort"), where)
+    port, last = body.get("port"), body.get("endPort")
+    if port is None or isinstance(port, str):
+        if last is not None:
+            raise Unreadable(f"{where}.endPort: {last!r}; allowed only beside a port that is a number")
+        if port is not None and port.isdigit():
+            raise Unreadable(f"{where}.port: {port!r}; allowed: a number without quotes, or a container port's name")
+        return Service(kind) if port is None else NamedService(port, kind)
+    return port_range(kind, port, last, where)

@@ -44,7 +44,7 @@ class World:
     """Everything a verdict depends on."""
 
     stages: tuple[tuple[Section, ...], ...]  # the sections by tier, each in the order it is asked, see :func:`world`
-    workloads: Mapping[str, Workload]
+    owners: Mapping[Address, Workload]
     namespaces: Mapping[str, Labels]
     nodes: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)
     blocks: tuple[
@@ -53,7 +53,7 @@ class World:
 
     def at(self, address: Address) -> Workload | None:
         """The pod that has an address."""
-        return next((each for each in self.workloads.values() if address in each.addresses), None)
+        return self.owners.get(address)
 
 
 class Connection(NamedTuple):
@@ -73,14 +73,20 @@ class Cause(NamedTuple):
     rule: int | None = None
     name: str = ""
 
-    def __str__(self) -> str:
+    @property
+    def brief(self) -> str:
+        """The cause without the name its author gave the rule."""
         if self.rule is None:
             return f"{self.source} isolates {self.direction}"
-        return f"{self.source} {self.direction} rule {self.rule}" + (f" ({self.name})" if self.name else "")
+        return f"{self.source} {self.direction} rule {self.rule}"
+
+    def __str__(self) -> str:
+        return f"{self.brief} ({self.name})" if self.name else self.brief
 
 
 class Verdict(NamedTuple):
-    """The answer. ``causes`` has one rule, or every policy that isolates; none where nobody had an opinion."""
+    """The answer. ``causes`` are the rules that allow it at either end, the one rule that does not, or every policy that
+    isolates; none where nobody had an opinion."""
 
     action: Action  # never "pass"
     why: str
@@ -102,12 +108,13 @@ def world(
     blocks: tuple[Cidr, ...] = (),
     priorities: Priorities = PRIORITIES,
 ) -> World:
-    """A world with its sections in the order they are asked."""
+    """A world with its sections in the order they are asked. Of pods that share an address the last one given has it."""
     stages: list[list[Section]] = [[] for _ in range(STAGES)]
     for each in sections:
         stages[rank(each, priorities)].append(each)
     ordered = tuple(tuple(sorted(stage, key=lambda each: (each.priority, each.key))) for stage in stages)
-    return World(ordered, {each.name: each for each in workloads}, namespaces, nodes or {}, blocks)
+    owners = {address: each for each in workloads for address in each.addresses}
+    return World(ordered, owners, namespaces, nodes or {}, blocks)
 
 
 def judge(where: World, connection: Connection) -> Verdict:

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from firewall.rules import ESTABLISHED, Direction, Established, Protocol
-from firewall.verdict import Connection, Verdict, Workload, World, decide, world
+from firewall.verdict import Connection, Verdict, World, decide
 from ipam.address import Address, parse_address
 from sdn.compile.ruleset import Ruleset
 from sdn.model import Intent, LogicalPort
+from sdn.reference import reference, workload
 
 NUMBERS: Final[dict[Protocol, int]] = {"tcp": 6, "udp": 17, "sctp": 132}
 _LINE: Final = re.compile(
-    r"^(?P<protocol>tcp|udp|sctp),orig=\(src=(?P<src>[^,]+),dst=(?P<dst>[^,]+),sport=(?P<sport>\d+),dport=(?P<dport>\d+)\)"
+    r"^(?P<protocol>tcp|udp),orig=\(src=(?P<src>[^,]+),dst=(?P<dst>[^,]+),sport=(?P<sport>\d+),dport=(?P<dport>\d+)\)"
     r",reply=\(src=(?P<answers>[^,)]+)[^)]*\)(?P<rest>.*)$",
     re.MULTILINE,
 )
@@ -50,7 +51,7 @@ class Forbidden(NamedTuple):
 
 
 def parse(text: str) -> Iterator[Tracked]:
-    """The connections in what ``dpctl/dump-conntrack`` prints; ICMP has none, each of its requests is judged."""
+    """The connections in what ``dpctl/dump-conntrack`` prints. ICMP has none: each of its requests is judged anew."""
     for line in _LINE.finditer(text):
         zone = _ZONE.search(line["rest"])
         protocol = next(each for each in NUMBERS if each == line["protocol"])
@@ -90,13 +91,10 @@ def forbidden(
 
 
 def _world(intent: Intent, rules: Ruleset, port: LogicalPort) -> World:
-    """The policies that are about a port, and nothing else: a verdict depends on no others."""
+    """The policies that are about a port, and nobody: a verdict at one end needs no more."""
     concerns = rules.concerns.get(port.identity, frozenset())
-    nodes = {node.name: node.addresses for node in intent.nodes.values()}
     sections = [rules.sections[key] for key in {each.section for each in concerns}]
-    return world(
-        sections, (), intent.namespaces, nodes=nodes, blocks=intent.blocks, priorities=intent.firewall.priorities
-    )
+    return reference(intent.replace(ports={}), sections)
 
 
 def _judge(where: World, tracked: Tracked, port: LogicalPort, owners: Mapping[Address, LogicalPort]) -> Verdict | None:
@@ -107,11 +105,6 @@ def _judge(where: World, tracked: Tracked, port: LogicalPort, owners: Mapping[Ad
     if peer is not None and peer.name == port.name:
         return None
     return decide(where, direction, workload(port), workload(peer) if peer else None, connection)
-
-
-def workload(port: LogicalPort) -> Workload:
-    """A port as the oracle knows it."""
-    return Workload(port.name, port.identity, port.addresses, port.node)
 
 
 def _fate(intent: Intent, rules: Ruleset, verdict: Verdict) -> Established:

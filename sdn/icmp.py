@@ -104,15 +104,16 @@ def _error(
     if source is None or len(frame) < 34:
         return []
     if source.family == 4:
-        body = _error_ipv4(frame[14:], source, kind4, word)
+        body = error_ipv4(frame[14:], source, kind4, word)
     else:
-        body = _error_ipv6(frame[14:], source, kind6, word)
+        body = error_ipv6(frame[14:], source, kind6, word)
     if body is None:
         return []
     return [_ETH.pack(frame[6:12], GATEWAY_MAC.to_bytes(6, "big"), 0x0800 if source.family == 4 else 0x86DD) + body]
 
 
-def _error_ipv4(packet: bytes, source: Address, kind: tuple[int, int], word: int) -> bytes | None:
+def error_ipv4(packet: bytes, source: Address, kind: tuple[int, int], word: int) -> bytes | None:
+    """The ICMP error of a type and code about an IPv4 packet, from ``source``; None where none may be sent."""
     header_size = (packet[0] & 15) * 4
     offset = struct.unpack_from("!H", packet, 6)[0] & 0x1FFF
     sender, receiver = packet[12:16], packet[16:20]
@@ -127,7 +128,8 @@ def _error_ipv4(packet: bytes, source: Address, kind: tuple[int, int], word: int
     return made[:10] + struct.pack("!H", checksum(made)) + made[12:] + icmp
 
 
-def _error_ipv6(packet: bytes, source: Address, kind: tuple[int, int], word: int) -> bytes | None:
+def error_ipv6(packet: bytes, source: Address, kind: tuple[int, int], word: int) -> bytes | None:
+    """The ICMPv6 error of a type and code about an IPv6 packet, from ``source``; None where none may be sent."""
     if len(packet) < 40:
         return None
     sender, receiver = packet[8:24], packet[24:40]

@@ -40,7 +40,7 @@ class Wanted(NamedTuple):
         return (
             self.origin.accepts(flow["origin"])
             and self.table in ("", flow["table_name"], str(flow["table"]))
-            and not (self.ill and flow["state"] == "ok")
+            and not (self.ill and flow["state"] in ("ok", "learned"))
         )
 
 

@@ -28,8 +28,12 @@ ALIASES = {
     "ns": "namespaces",
     "block": "blocks",
     "flow": "flows",
+    "policy": "policies",
+    "networkpolicies": "policies",
+    "netpol": "policies",
+    "rule": "rules",
 }
-_STATE = good_or_bad("realised", "decided", "host network", "ended", "ok", "in step", "elsewhere", "working")
+_STATE = good_or_bad("learned", "realised", "decided", "host network", "ended", "ok", "in step", "elsewhere", "working")
 _YES = good_or_bad(True)
 _FULL = Column("errors", wide=True, fold=True)
 
@@ -334,6 +338,83 @@ def drift(node: str, state: Path | None, output: str) -> None:
         Column("origin", fold=True),
     )
     emit(found, columns, output, empty="no drift: every switch held what it should")
+
+
+@command.command("policies")
+@_listing(namespaced=True)
+def policies(world: World, show: Callable[..., None]) -> None:
+    """Policies of every tier, in the order they are asked."""
+    from ncp.cli import policies as view
+
+    columns = (
+        Column("kind"),
+        Column("namespace"),
+        Column("name"),
+        Column("tier"),
+        Column("priority", right=True),
+        Column("pods", right=True),
+        Column("isolates"),
+        Column("rules"),
+        Column("established", wide=True),
+        Column("realised", style=_realised),
+        Column("errors", fold=True),
+    )
+    show(view.policies(world), columns)
+
+
+def _realised(value: object) -> str:
+    return "green" if str(value).startswith(("Realized", "-")) else "red"
+
+
+@command.command("rules")
+@click.option("--policy", default="", metavar="[NAMESPACE/]NAME", help="Only this policy's.")
+@click.option("--node", default="", help="Only this node's counters (default: the sum over nodes).")
+@STATE
+@output_option
+def rules(policy: str, node: str, state: Path | None, output: str) -> None:
+    """Rules of the firewall: hits, connections, packets."""
+    from ncp.cli import policies as view
+
+    columns = (
+        Column("kind"),
+        Column("namespace"),
+        Column("name"),
+        Column("rule", fold=True),
+        Column("action", style=good_or_bad("allow", "pass")),
+        Column("hits", right=True),
+        Column("sessions", right=True),
+        Column("packets", right=True),
+        Column("bytes", right=True),
+        Column("nodes", wide=True, fold=True),
+    )
+    emit(view.rules(state, node, policy), columns, output, empty="no rules: no policy is about a pod here")
+
+
+@command.command("firewall-log")
+@click.option("--node", default="", help="Only this node's.")
+@STATE
+@output_option
+def firewall_log(node: str, state: Path | None, output: str) -> None:
+    """What the firewall logged last.
+
+    Rules are logged where [nsx_v3] log_dropped_traffic or log_firewall_traffic asks for it.
+    """
+    from ncp.cli import policies as view
+
+    found = view.firewall_log(state, node)
+    if output in ("table", "wide"):
+        found = [row | {"at": _clock(row.get("at"))} for row in found]
+    columns = (
+        Column("at", "WHEN"),
+        Column("node"),
+        Column("action", style=good_or_bad("allow")),
+        Column("direction"),
+        Column("port"),
+        Column("packet"),
+        Column("policy", fold=True),
+        Column("rule", fold=True),
+    )
+    emit(found, columns, output, empty="nothing was logged")
 
 
 def _clock(seconds: object) -> str:

@@ -17,6 +17,7 @@ from ncp.kube.election import Election
 from ncp.manager.layout import layout
 from ncp.manager.metrics import Meters, Stats
 from ncp.manager.term import Term
+from ncp.translate.fabric import fabric_of
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Service:
         self._layout = layout(settings)
         self._kube = kube
         self._run_time = settings.k8s.enable_ncp_setting_crd
+        self._fabric = fabric_of(settings)
         self._term: Term | None = None
         ha = settings.ha
         update = ha.master_timeout - ha.heartbeat_period if ha.update_timeout is None else ha.update_timeout
@@ -65,7 +67,14 @@ class Service:
             self.meters.close()
 
     def _serve(self, stop: threading.Event) -> None:
-        self._term = Term(self._layout, self._kube, self.election.leading, self.meters, run_time=self._run_time)
+        self._term = Term(
+            self._layout,
+            self._kube,
+            self.election.leading,
+            self.meters,
+            run_time=self._run_time,
+            fabric=self._fabric,
+        )
         self.meters.leader.set(1)
         try:
             self._term.run(stop)

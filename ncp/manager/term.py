@@ -21,11 +21,13 @@ from ncp.manager.decide import Books
 from ncp.manager.layout import Layout, overridden
 from ncp.manager.metrics import Meters, Stats
 from ncp.manager.outbox import NAMESPACE, POD, Ref
+from ncp.manager.policies import PolicyStatus
 from ncp.manager.rebuild import rebuild
 from ncp.manager.records import namespace_record, pod_record
 from ncp.manager.runtime import Overrides, RunTimeSettings
 from ncp.manager.stats import stats_of
 from ncp.manager.write import Outcome, Writer, is_stale
+from ncp.translate.intent import Fabric
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +60,12 @@ class Term:
         meters: Meters | None = None,
         *,
         run_time: bool = False,
+        fabric: Fabric | None = None,
     ):
         self._layout, self._leading, self._meters = layout, leading, meters
         self._inbox: queue.SimpleQueue[Seen | Outcome | Overrides] = queue.SimpleQueue()
         self._settings = RunTimeSettings(kube, leading=leading, report=self._inbox.put) if run_time else None
+        self._policies = PolicyStatus(kube, fabric, leading) if fabric else None
         self._kube = kube
         self._lock = threading.Lock()  # statistics are read from another thread
         self._books: Books | None = None
@@ -78,6 +82,8 @@ class Term:
     def _watcher(self, kind: str) -> Callable[[tuple[str, str], Any, Any], None]:
         def on_change(key: tuple[str, str], old: Any, new: dict[str, Any] | None) -> None:
             self._inbox.put(Seen((kind, key), new, time.monotonic()))
+            if self._policies:
+                self._policies.see(kind, key, new)
 
         return on_change
 
@@ -92,15 +98,17 @@ class Term:
         try:
             for reflector in self.reflectors:
                 reflector.start()
-            if self._settings:
-                self._settings.start()
+            for service in (self._settings, self._policies):
+                if service:
+                    service.start()
             if self._listed(stop):
                 self._open_books()
                 while not stop.is_set() and self._leading():
                     self._step(writer)
         finally:
-            if self._settings:
-                self._settings.stop()
+            for service in (self._settings, self._policies):
+                if service:
+                    service.stop()
             for reflector in self.reflectors:
                 reflector.stop()
             writer.stop(DRAIN if self._leading() else 0.0)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,20 @@ from ncp.kube.resources import INTENT, INTENT_CUSTOM
 from ncp.node import packetin, views
 from ncp.node.api import NodeApi
 from ncp.node.condition import NodeCondition
+from ncp.node.enforced import POLICY_KINDS
+from ncp.node.firewall_log import FirewallLog
 from ncp.node.loop import Loop, Outcome
 from ncp.node.metrics import NodeMetrics
 from ncp.node.network import PodNetwork
+from ncp.node.notes import Noted, Notes
 from ncp.node.status import ProblemReporter
 from ncp.plumbing.node import NodePort
 from ncp.plumbing.pods import PodPlumber
 from ncp.settings import Settings
 from ncp.translate.fabric import fabric_of, pod_blocks
-from ncp.translate.objects import format_mac, transport_node
+from ncp.translate.intent import POLICY_INVALID
+from ncp.translate.objects import REALISED, annotation, format_mac, transport_node
+from sdn.compile.terms import LOGGED, REJECTED
 from sdn.model import Problem, TransportNode, pod_mtu
 from sdn.openflow.pack import owner_of
 from sdn.openflow.session import Switch
@@ -44,6 +50,8 @@ from sdn.ovsdb.rows import node_rows
 from sdn.pipeline.tables import PIPELINE
 
 log = logging.getLogger(__name__)
+
+POLICIES = {each.kind: each for each in (*INTENT, *INTENT_CUSTOM) if each.kind in POLICY_KINDS}
 
 KEEP_SECONDS = 5.0
 """Between looks at the node's own rows, routes and condition when nothing wakes the agent earlier."""
@@ -69,8 +77,10 @@ class NodeAgent:
         self.cluster = settings.coe.cluster
         self.bridge = settings.nsx_node_agent.ovs_bridge
         self.metrics = NodeMetrics(place.node)
+        self.firewall_log = FirewallLog()
         self._owner = owner_of(self.cluster)
         self._reporter = ProblemReporter(kube, place.node)
+        self._realised = Notes(kube, f"{REALISED}.{place.node}", self._noted)
         self.switch = Switch(
             place.rundir,
             self.bridge,
@@ -87,6 +97,8 @@ class NodeAgent:
             audit_interval=settings.ncp.audit_interval,
             connections=lambda: Appctl(place.rundir).call("dpctl/dump-conntrack"),
             on_outcome=self._told,
+            on_enforced=self._enforces,
+            on_measured=self.metrics.enforced,
             on_problems=lambda problems: self._reporter.report([p for p in problems if self._is_ours(p)]),
         )
         self.metrics.watch(self.loop)
@@ -119,6 +131,7 @@ class NodeAgent:
         self.ovsdb.start()
         self.switch.start()
         self._reporter.start()
+        self._realised.start()
         for kind, reflector in self.reflectors.items():
             reflector.start()
             threading.Thread(target=self._await_sync, args=(kind, reflector), daemon=True).start()
@@ -149,6 +162,7 @@ class NodeAgent:
         self.switch.stop()
         self.ovsdb.stop()
         self._reporter.stop()
+        self._realised.stop()
         self._plumber.close()
         self._node_port.close()
 
@@ -180,9 +194,12 @@ class NodeAgent:
     def _packet_in(self, switch: Switch, packet: PacketIn) -> None:
         intent = self.loop.translation.intent
         here = intent.nodes.get(self.place.node)
-        if here is not None:
+        self.metrics.packet_in(packet.userdata)
+        if packet.userdata[:1] == LOGGED or (packet.userdata[:1] == REJECTED and packet.userdata[7:8] == b"\1"):
+            attached = ((name, each.ofport) for name, each in self.ovsdb.attachments().items())
+            self.firewall_log.note(packet, self.loop.program.rules, attached, time.time())
+        if here is not None and packet.userdata[:1] != LOGGED:
             packetin.answer(switch, packet, intent, pod_mtu(intent.mtu, here.tep.family))
-            self.metrics.packet_in(packet.userdata)
 
     def _told(self, outcome: Outcome) -> None:
         self.metrics.outcome(outcome)
@@ -194,7 +211,30 @@ class NodeAgent:
         if origin.kind == "Pod":
             pod: Any = self.reflectors["Pod"].store.get((origin.namespace, origin.name))
             return pod is not None and pod["spec"].get("nodeName") == self.place.node
+        if origin.kind in POLICY_KINDS:  # the manager says what is wrong with the object itself
+            key = f"{origin.kind}/{origin.namespace}/{origin.name}"
+            return problem.reason != POLICY_INVALID and key in self.loop.program.rules.concerned
         return origin.kind == "Node" and origin.name == self.place.node
+
+    # -- what policies say of this node -----------------------------------------------------------------------------
+
+    def _enforces(self, policies: Mapping[str, int]) -> None:
+        self.metrics.enforces(policies)
+        wanted = {}
+        for key, generation in policies.items():
+            kind, namespace, name = key.split("/")
+            wanted[Noted(POLICIES[kind], namespace, name)] = str(generation)
+        self._realised.keep(wanted)
+
+    def _noted(self) -> dict[Noted, str]:
+        """What the policies say of this node by now."""
+        name = f"{REALISED}.{self.place.node}"
+        return {
+            Noted(resource, *key): value
+            for kind, resource in POLICIES.items()
+            for key, obj in self.reflectors[kind].store.items()
+            if (value := annotation(obj, name)) is not None
+        }
 
     # -- the node's own rows and routes -----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
 from ncp.node.audit import Drift, compare, key_of
+from ncp.node.enforced import Enforced
 from ncp.node.standing import Standing
 from ncp.node.zones import zones_of_new_ports, zones_of_old_ports
 from ncp.translate.intent import KINDS, Fabric, Key, Translation, apply_all, start
@@ -24,10 +25,10 @@ from sdn.compile.pieces import Attachments
 from sdn.model import Problem
 from sdn.openflow.pack import flow_key_bytes
 from sdn.openflow.session import Switch
-from sdn.openflow.values import BundleRefused, SwitchGone, SwitchTimeout
+from sdn.openflow.values import BundleRefused, InstalledFlow, SwitchGone, SwitchTimeout
 from sdn.ovsdb.appctl import AppctlError
 from sdn.pipeline.flow import Flow
-from sdn.pipeline.tables import is_firewall
+from sdn.pipeline.tables import is_firewall, is_learned
 from sdn.program import Changes, Program, against, build, empty, update
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Outcome:
 class _Inbox:
     """What has gathered since the thread last looked. Guarded by the loop's condition."""
 
-    objects: dict[tuple[str, Key], Object | None] = field(default_factory=dict)
+    objects: dict[tuple[str, Key], tuple[Object | None, float]] = field(default_factory=dict)  # with when they came
     synced: set[str] = field(default_factory=set)
     attachments: dict[str, int] | None = None
     withdraw: set[str] = field(default_factory=set)
@@ -82,6 +83,8 @@ class Loop:
         connections: Callable[[], str] = str,
         on_outcome: Callable[[Outcome], None] = lambda outcome: None,
         on_problems: Callable[[list[Problem]], None] = lambda problems: None,
+        on_enforced: Callable[[Mapping[str, int]], None] = lambda policies: None,
+        on_measured: Callable[[str, float], None] = lambda policy, seconds: None,
     ) -> None:
         self.node = node
         self.translation: Translation = start(fabric)
@@ -90,7 +93,8 @@ class Loop:
         self.last_audit = 0.0
         self.ready = threading.Event()  # the switch holds the program for the first time
         self._switch = switch
-        self._standing = Standing(connections, switch.flush)
+        self._standing = Standing(connections, switch)
+        self._enforced = Enforced(on_enforced, on_measured)
         self._audit_interval = audit_interval
         self._on_outcome = on_outcome
         self._on_problems = on_problems
@@ -128,7 +132,8 @@ class Loop:
 
     def changed(self, kind: str, key: Key, obj: Object | None) -> None:
         """A Kubernetes object is now ``obj`` (None: gone)."""
-        self._put(lambda inbox: inbox.objects.__setitem__((kind, key), obj))
+        at = time.monotonic()
+        self._put(lambda inbox: inbox.objects.__setitem__((kind, key), (obj, at)))
 
     def synced(self, kind: str) -> None:
         """Every object of a kind that existed at start has been given to :meth:`changed`."""
@@ -269,8 +274,10 @@ class Loop:
         """Bring translation and program up to date; the difference is empty until the program is first built."""
         before = self.translation.intent
         self.translation, delta = apply_all(
-            self.translation, ((kind, key, obj) for (kind, key), obj in inbox.objects.items())
+            self.translation, ((kind, key, obj) for (kind, key), (obj, _) in inbox.objects.items())
         )
+        for (kind, key), (obj, at) in inbox.objects.items():
+            self._enforced.seen(kind, key, obj, at)
         self._standing.concern(before, self.translation.intent, delta)
         self._waiting_for -= inbox.synced
         delta |= Delta(ports=self._take_attachments(inbox))
@@ -303,7 +310,7 @@ class Loop:
 
     def _bring_in_step(self, reason: str) -> None:
         self._refused = {}
-        installed = {key_of(flow): flow.cookie for flow in self._switch.flows()}
+        installed = {key_of(flow): flow.cookie for flow in self._programmed()}
         self._standing.everything()
         self._send(against(self.program, installed), reason, installed)
         self._caught_up = True
@@ -325,16 +332,17 @@ class Loop:
                 if not keys:
                     raise SwitchGone(str(refusal)) from refusal
                 changes = self._without_refused(changes)
+        if changes:
+            now = time.monotonic()
+            outcome = Outcome(reason, len(changes.add), len(changes.delete), now - started, now - self._since)
+            self._on_outcome(outcome)
         with self._condition:
             self._realised = dict(self._attachments or {})
             self._acknowledged, self._answered = self.program, self._taken
             self._in_step = not self._inbox
             self._condition.notify_all()  # a CNI call waits; the rest of the exchange is not its concern
         self._standing.settle(self.program, self.translation.intent, self._attachments or {})
-        if changes:
-            now = time.monotonic()
-            outcome = Outcome(reason, len(changes.add), len(changes.delete), now - started, now - self._since)
-            self._on_outcome(outcome)
+        self._enforced.acknowledged(self.program.rules, time.monotonic())
 
     def _refuse(self, refusal: BundleRefused) -> set[bytes]:
         """Set aside the flows a switch refused, each with a problem on its origin, so that the rest goes out."""
@@ -362,7 +370,7 @@ class Loop:
                 log.error("node %s: incremental program differs from a full recompute; adopting the latter", self.node)
                 self.program = fresh
             self._checked = self.program
-        installed = list(self._switch.flows())
+        installed = self._programmed()
         found = compare(self.program, installed, set(self._refused), time.time())
         if found:
             log.warning("node %s: %d flows were not as programmed; repairing", self.node, len(found))
@@ -370,6 +378,10 @@ class Loop:
             held = {key_of(flow): flow.cookie for flow in installed}
             self._send(against(self.program, held), "audit", held)
         self.last_audit = time.time()
+
+    def _programmed(self) -> list[InstalledFlow]:
+        """What the switch holds, but for what it noted itself."""
+        return [flow for flow in self._switch.flows() if not is_learned(flow.table)]
 
     def _tell_problems(self) -> None:
         problems = self.problems()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
+from collections import deque
+from collections.abc import Container
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from ncp.metrics import event_to_ack, flows_per_table, queue_depth
+from ncp.metrics import LATENCY_BUCKETS, Reading, event_to_ack, flows_per_table, queue_depth
 from ncp.node.loop import Loop, Outcome
-from sdn.compile.terms import TOO_BIG, TTL_EXCEEDED
+from sdn.compile.terms import LOGGED, REJECTED, TOO_BIG, TTL_EXCEEDED
 from sdn.pipeline.tables import PIPELINE
 
-_ANSWERS = {TTL_EXCEEDED: "ttl-exceeded", TOO_BIG: "too-big"}
+_ANSWERS = {TTL_EXCEEDED: "ttl-exceeded", TOO_BIG: "too-big", REJECTED: "rejected", LOGGED: "logged"}
+
+
+RECENT = 1000
 
 
 class NodeMetrics:
@@ -36,6 +41,30 @@ class NodeMetrics:
             "ncp_node_rows_failing", "1 while bridge, tunnel or routes cannot be made", registry=registry
         )
 
+        self._enforcement = Histogram(
+            "ncp_policy_enforcement_seconds",
+            "From a policy seen to its enforcement acknowledged by this node's switch",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self._latest: dict[str, float] = {}
+        self._recent: deque[float] = deque(maxlen=RECENT)
+        registry.register(
+            Reading(
+                "ncp_policy_enforcement_latest_seconds",
+                "What the latest change of each policy took to be enforced here",
+                lambda: dict(self._latest),
+                label="policy",
+            )
+        )
+        registry.register(
+            Reading(
+                "ncp_policy_enforcement_quantile_seconds",
+                f"Quantiles of the latest {RECENT} changes of policies",
+                self._quantiles,
+                label="quantile",
+            )
+        )
         self._registry = registry
         self._event_to_ack = event_to_ack(registry)
 
@@ -57,6 +86,22 @@ class NodeMetrics:
     def packet_in(self, userdata: bytes) -> None:
         """One packet answered."""
         self._packet_ins.labels(_ANSWERS.get(userdata[:1], "unknown")).inc()
+
+    def enforced(self, policy: str, seconds: float) -> None:
+        """A policy's change took so long to be enforced here."""
+        self._enforcement.observe(seconds)
+        self._latest[policy] = seconds
+        self._recent.append(seconds)
+
+    def enforces(self, policies: Container[str]) -> None:
+        """These policies are about pods of this node; others are forgotten."""
+        self._latest = {name: seconds for name, seconds in self._latest.items() if name in policies}
+
+    def _quantiles(self) -> dict[str, float]:
+        found = sorted(self._recent)
+        if not found:
+            return {}
+        return {text: found[min(len(found) - 1, int(float(text) * len(found)))] for text in ("0.5", "0.99")}
 
     def node_error(self, message: str) -> None:
         """The node's rows or routes could not be made (empty: they could)."""

@@ -1,24 +1,48 @@
-"""Packets a flow sent to the controller: answered through ``sdn.icmp``, sent back where they came from."""
+"""Packets a flow sent to the controller: answered through ``sdn``, sent back where they came from."""
 
 from __future__ import annotations
 
 from sdn import icmp
-from sdn.compile.terms import TOO_BIG
+from sdn.compile.terms import REJECTED, TOO_BIG
 from sdn.model import Intent
 from sdn.openflow.session import Switch
 from sdn.openflow.values import PacketIn
-from sdn.pipeline.flow import Output
-
-TABLE = 0xFFFFFFF9
-"""OFPP_TABLE: through the pipeline from its start."""
+from sdn.pipeline.flow import Action, Output, Resubmit
+from sdn.pipeline.registers import FROM_POD, OUTPUT, ROUTER, SEGMENT, SOURCE
+from sdn.pipeline.tables import PIPELINE, T
+from sdn.reject import rejection
 
 
 def answer(switch: Switch, packet: PacketIn, intent: Intent, mtu: int) -> None:
     """Send what is due for one packet."""
     in_port = packet.metadata["in_port"]
-    if packet.userdata[:1] == TOO_BIG and icmp.is_fragmentable(packet.data):
+    kind = packet.userdata[:1]
+    if kind == REJECTED:
+        _reject(switch, packet, intent)
+    elif kind == TOO_BIG and icmp.is_fragmentable(packet.data):
+        onward = (*_registers(packet), Resubmit(T["requests"]))  # where it was, past the firewall
         for fragment in icmp.fragments(packet.data, mtu):
-            switch.packet_out(fragment, (Output(TABLE),), in_port=in_port)
+            switch.packet_out(fragment, onward, in_port=in_port)
+    else:
+        for frame in icmp.answers(intent, packet.userdata, packet.table, dict(packet.metadata), packet.data, mtu):
+            switch.packet_out(frame, (Output(in_port),))
+
+
+def _reject(switch: Switch, packet: PacketIn, intent: Intent) -> None:
+    """Turn a packet away: at its sender's port back into it, at its receiver's the way the receiver would answer."""
+    frame = rejection(packet.data)
+    if frame is None:
         return
-    for frame in icmp.answers(intent, packet.userdata, packet.table, dict(packet.metadata), packet.data, mtu):
-        switch.packet_out(frame, (Output(in_port),))
+    if PIPELINE.tables[packet.table].name.startswith("egress"):
+        switch.packet_out(frame, (Output(packet.metadata["in_port"]),))
+        return
+    vni = (packet.metadata.get(SEGMENT.register, 0) & SEGMENT.mask) >> SEGMENT.low
+    router = intent.switches[vni].router if vni in intent.switches else 0
+    onward = (SOURCE.set(FROM_POD), SEGMENT.set(vni), ROUTER.set(router), Resubmit(T["requests"]))
+    switch.packet_out(frame, onward, in_port=(packet.metadata.get(OUTPUT.register, 0) & OUTPUT.mask) >> OUTPUT.low)
+
+
+def _registers(packet: PacketIn) -> tuple[Action, ...]:
+    """Where the packet was in the pipeline, as actions that put another there."""
+    held = ((field, packet.metadata.get(field.register, 0)) for field in (SOURCE, SEGMENT, ROUTER))
+    return tuple(field.set((value & field.mask) >> field.low) for field, value in held)

@@ -9,15 +9,21 @@ address that nobody has any more are removed without a question.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
-from ipam.address import Address
+from ipam.address import Address, Family
 from sdn.compile.delta import Delta
+from sdn.compile.firewall import FORWARD
 from sdn.conntrack import NUMBERS, Forbidden, Tracked, forbidden, parse
 from sdn.model import Intent
 from sdn.openflow.conntrack import Flush
-from sdn.program import Program
+from sdn.openflow.match import unpack_match
+from sdn.openflow.session import Switch
+from sdn.openflow.values import InstalledFlow
+from sdn.pipeline.registers import ZONE
+from sdn.pipeline.tables import T
+from sdn.program import Changes, Program, Rule
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +32,11 @@ log = logging.getLogger(__name__)
 class Standing:
     """What is still to be looked at, gathered from change to change until it is done.
 
-    ``dump`` is what the switch tracks, as text; ``flush`` removes connections and returns when that is done.
+    ``dump`` gives what the switch tracks, as text; SCTP associations are flows that it noted itself.
     """
 
     dump: Callable[[], str]
-    flush: Callable[[list[Flush]], None]
+    switch: Switch
     _all: bool = False
     _addresses: set[Address] = field(default_factory=set)
     _gone: set[Address] = field(default_factory=set)
@@ -56,22 +62,49 @@ class Standing:
         Raises:
             AppctlError, SwitchGone, SwitchTimeout: the switch did not answer.
         """
-        flushes: list[Flush] = []
         found: list[Forbidden] = []
         if (self._all and intent.sections) or self._addresses or self._gone:
             connections = list(parse(self.dump()))
-            flushes += [of_connection(each) for each in connections if not self._gone.isdisjoint(each.ends())]
+            noted = associations(self.switch.flows(table=T["associations"]))
+            connections += noted
+            gone = {each for each in connections if not self._gone.isdisjoint(each.ends())}
             zones = {ofport: name for name, ofport in attached.items()}
             asked = (each for each in connections if self._all or not self._addresses.isdisjoint(each.ends()))
             found = [each for each in forbidden(asked, intent, program.rules, zones) if each.fate != "keep"]
-            flushes += [of_connection(each.tracked) for each in found]
-        self.flush(flushes)
+            self._forget(gone | {each.tracked for each in found}, noted)
         self._all = False
         self._addresses.clear()
         self._gone.clear()
         for each in found:
             log.info("%s: cut off from %s: %s", each.tracked, each.port, each.verdict.why)
         return found
+
+    def _forget(self, connections: Set[Tracked], noted: Mapping[Tracked, tuple[Rule, ...]]) -> None:
+        self.switch.flush([of_connection(each) for each in connections if each not in noted])
+        flows = tuple(rule for each in connections for rule in noted.get(each, ()))
+        if flows:
+            self.switch.apply(Changes(delete=flows))
+
+
+def associations(flows: Iterable[InstalledFlow]) -> dict[Tracked, tuple[Rule, ...]]:
+    """SCTP associations that a switch noted, each with its flows: both ways, the way it began first."""
+    found: dict[Tracked, tuple[Rule, ...]] = {}
+    back: dict[Tracked, Rule] = {}
+    for flow in flows:
+        terms = {name: value for name, value, _ in unpack_match(flow.match)}
+        family: Family = 4 if "ipv4_src" in terms else 6
+        source, destination = (Address(family, terms[f"ipv{family}_{end}"]) for end in ("src", "dst"))
+        zone = terms[ZONE.register] >> ZONE.low
+        there = Tracked(zone, "sctp", source, destination, terms["sctp_src"], terms["sctp_dst"], destination)
+        rule = (flow.table, flow.priority, flow.match)
+        if flow.priority == FORWARD:
+            found[there] = (rule,)
+        else:
+            ports = (there.destination_port, there.source_port)
+            back[Tracked(zone, "sctp", destination, source, *ports, source)] = rule
+    for each, rule in back.items():
+        found[each] = (*found.get(each, ()), rule)
+    return found
 
 
 def of_connection(tracked: Tracked) -> Flush:

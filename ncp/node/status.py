@@ -1,6 +1,6 @@
 """Writes problems on the objects they are about, and takes them off when they are gone.
 
-A pod or namespace that cannot be realised gets the annotation ``ncp/error.<node>`` with ``REASON: message`` and a Warning
+A pod, namespace or policy that cannot be realised gets the annotation ``ncp/error.<node>`` with ``REASON: message`` and a Warning
 event. The annotation names the node, so that nodes never undo each other's.
 """
 
@@ -11,12 +11,12 @@ import threading
 
 from ncp.kube.client import Kube
 from ncp.kube.errors import ApiError, NotFound
-from ncp.kube.resources import NAMESPACES, NODES, PODS, Resource
+from ncp.kube.resources import INTENT, INTENT_CUSTOM, Resource
 from sdn.model import Origin, Problem
 
 log = logging.getLogger(__name__)
 
-RESOURCES: dict[str, Resource] = {"Pod": PODS, "Namespace": NAMESPACES, "Node": NODES}
+RESOURCES: dict[str, Resource] = {each.kind: each for each in (*INTENT, *INTENT_CUSTOM)}
 RETRY = 2.0
 
 

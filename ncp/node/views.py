@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ncp.node.audit import foreign_match, key_of
+from ncp.node.rulestats import rule_statistics
 from sdn.model import Origin
 from sdn.openflow.pack import Encoded
 from sdn.pipeline.render import actions_text, match_text
-from sdn.pipeline.tables import PIPELINE
+from sdn.pipeline.tables import PIPELINE, is_learned
 
 if TYPE_CHECKING:
     from ncp.node.agent import NodeAgent
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 
 def paths(agent: NodeAgent) -> dict[str, Callable[[], Any]]:
     """The views by path."""
-    return {"/v1/status": lambda: status(agent), "/v1/flows": lambda: flows(agent)}
+    return {
+        "/v1/status": lambda: status(agent),
+        "/v1/flows": lambda: flows(agent),
+        "/v1/rules": lambda: rules(agent),
+        "/v1/firewall-log": lambda: {"node": agent.place.node, "lines": agent.firewall_log.lines()},
+    }
 
 
 def status(agent: NodeAgent) -> dict[str, Any]:
@@ -61,12 +67,17 @@ def flows(agent: NodeAgent) -> dict[str, Any]:
         seen.add(key)
         entry = program.get(key)
         if entry is None:
-            rows.append(_foreign(installed))
+            rows.append(_unprogrammed(installed, "learned" if is_learned(installed.table) else "foreign"))
         else:
             state = "ok" if entry.cookie == installed.cookie else "altered"
             rows.append(_row(entry, state, installed.packets, installed.octets))
     rows += [_row(entry, "missing", 0, 0) for entry in program.entries() if entry.key not in seen]
     return {"node": agent.place.node, "flows": rows}
+
+
+def rules(agent: NodeAgent) -> dict[str, Any]:
+    """Every rule of the firewall that has flows here, with what it did."""
+    return {"node": agent.place.node, "rules": rule_statistics(agent.loop.program, agent.switch.flows())}
 
 
 def _row(entry: Encoded, state: str, packets: int, size: int) -> dict[str, Any]:
@@ -85,7 +96,7 @@ def _row(entry: Encoded, state: str, packets: int, size: int) -> dict[str, Any]:
     }
 
 
-def _foreign(installed: Any) -> dict[str, Any]:
+def _unprogrammed(installed: Any, state: str) -> dict[str, Any]:
     table = installed.table
     name = PIPELINE.tables[table].name if table < len(PIPELINE.tables) else str(table)
     return {
@@ -95,10 +106,10 @@ def _foreign(installed: Any) -> dict[str, Any]:
         "match": foreign_match(installed.match),
         "actions": "",
         "cookie": f"{installed.cookie:#018x}",
-        "origin": _origin(Origin("", "", "unknown")),
+        "origin": _origin(Origin("Fabric", "", "association") if state == "learned" else Origin("", "", "unknown")),
         "packets": installed.packets,
         "bytes": installed.octets,
-        "state": "foreign",
+        "state": state,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from firewall.verdict import Connection, World, judge
 from ipam.address import Address
 from ncp.probe.model import EXTERNAL, Endpoint, Probe, Verdict
 from sdn.model import Intent, LogicalPort
@@ -12,8 +13,10 @@ Listening = Mapping[tuple[str, str, int], bool]
 """(destination, protocol, port) → whether something answers there; absent: nothing listens."""
 
 
-def expected(intent: Intent, endpoints: Mapping[str, Endpoint], listening: Listening, probe: Probe) -> Verdict:
-    """Whether the intent lets a probe through, whether something answers, and why."""
+def expected(
+    intent: Intent, world: World, endpoints: Mapping[str, Endpoint], listening: Listening, probe: Probe
+) -> Verdict:
+    """Whether the intent lets a probe through, whether something answers, and why. ``world`` is the intent's, for policies."""
     source, destination = endpoints.get(probe.source), endpoints.get(probe.destination)
     if source is None or destination is None:
         missing = probe.source if source is None else probe.destination
@@ -29,6 +32,11 @@ def expected(intent: Intent, endpoints: Mapping[str, Endpoint], listening: Liste
         return _neighbour(intent, probe)
     if EXTERNAL in (probe.source, probe.destination) and intent.tier0.exit_node not in intent.nodes:
         return Verdict("no", "tier-0 has no exit node")
+    protocol = None if probe.protocol == "icmp" else probe.protocol
+    said = judge(world, Connection(here, there, protocol, probe.port))
+    if not said.allowed:
+        causes = tuple(cause.brief for cause in said.causes)
+        return Verdict("rejected" if said.action == "reject" else "no", said.why, causes)
     path = _path(intent, probe, there)
     if probe.protocol == "icmp" or listening.get((probe.destination, probe.protocol, probe.port)):
         return Verdict("yes", path)

@@ -12,8 +12,9 @@ PROTOCOLS: Final[tuple[Protocol, ...]] = ("tcp", "udp", "sctp", "icmp", "neighbo
 EXTERNAL: Final = "external"
 """The source or destination that is the host beyond tier-0."""
 
-Answer: TypeAlias = Literal["yes", "no", "refused", "unknown"]
-"""yes: it arrives and is answered; refused: it arrives and is turned away; no: silence; unknown: cannot be told."""
+Answer: TypeAlias = Literal["yes", "no", "refused", "rejected", "unknown"]
+"""yes: it arrives and is answered; refused: it arrives, and nobody listens; rejected: a policy turns it away; no: silence;
+unknown: cannot be told."""
 
 
 class Probe(NamedTuple):
@@ -51,10 +52,11 @@ class Endpoint(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """An answer and the reason for it, in words."""
+    """An answer and the reason for it, in words; ``causes`` are the policies that say so, each with its rule."""
 
     answer: Answer
     why: str = ""
+    causes: tuple[str, ...] = ()
 
 
 class Result(NamedTuple):
@@ -67,8 +69,25 @@ class Result(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether nobody contradicts the intent; a trace that cannot tell contradicts nobody."""
-        reached = {"yes": True, "refused": True, "no": False}
-        told = [reached[v.answer] for v in (self.expected, self.traced, self.observed) if v.answer != "unknown"]
-        exact = self.observed.answer == self.expected.answer
-        return self.observed.answer != "unknown" and exact and len(set(told)) <= 1
+        """Whether nobody contradicts the intent, nor its reasons; a trace that cannot tell contradicts nobody."""
+        wire, flows = self.observed.answer, self.traced.answer
+        if wire != self.expected.answer and (self.expected.answer, wire) not in _ALIKE:
+            return False
+        if flows == "unknown":
+            return True
+        return _class(flows) == _class(self.expected.answer) and self.attributed
+
+    @property
+    def attributed(self) -> bool:
+        """Whether the flows name the same policies as the intent for turning it away; True where they let it through."""
+        if _class(self.expected.answer) == "arrives" or self.traced.answer == "unknown":
+            return True
+        return set(self.traced.causes) == set(self.expected.causes)
+
+
+_ALIKE: Final = {("rejected", "refused")}
+"""On the wire a TCP reset by a policy is that of a closed port."""
+
+
+def _class(answer: Answer) -> str:
+    return "arrives" if answer in ("yes", "refused") else answer

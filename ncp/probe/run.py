@@ -17,6 +17,7 @@ from ncp.probe.site import Site, look
 from ncp.probe.trace import traced
 from ncp.settings import load
 from ncp.translate.fabric import fabric_of
+from sdn.reference import reference
 
 
 def site(kubeconfig: str | None, state: Path | None) -> Site:
@@ -25,7 +26,8 @@ def site(kubeconfig: str | None, state: Path | None) -> Site:
     agents = nodeapi.statuses(state)
     kube = Kube.connect(nodeapi.kubeconfig(kubeconfig, state))
     settings = load(directory / "ncp.ini" if (directory / "ncp.ini").exists() else Path("/etc/ncp/ncp.ini"))
-    return look(kube, fabric_of(settings), agents, _external(directory))
+    flows = lambda node: next(nodeapi.ask("/v1/flows", state, node))  # noqa: E731
+    return look(kube, fabric_of(settings), agents, flows, _external(directory))
 
 
 def _external(directory: Path) -> Endpoint | None:
@@ -46,6 +48,7 @@ def ask(site: Site, probes: list[Probe], *, quiet: bool = False) -> list[Result]
     from ncp.probe.wire import observe
 
     intent = site.translation.intent
+    world = reference(intent)
     columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as progress:
         on_wire = progress.add_task("on wire", total=len(probes))
@@ -57,8 +60,8 @@ def ask(site: Site, probes: list[Probe], *, quiet: bool = False) -> list[Result]
             found.append(
                 Result(
                     probe,
-                    expected(intent, site.endpoints, site.listening, probe),
-                    traced(intent, site.endpoints, probe, site.trace),
+                    expected(intent, world, site.endpoints, site.listening, probe),
+                    traced(intent, site.endpoints, probe, site),
                     observed[probe],
                 )
             )

@@ -11,7 +11,13 @@ from rich.text import Text
 
 from ncp.probe.model import Result
 
-MARK = {"yes": ("●", "green"), "refused": ("◐", "yellow"), "no": ("○", "red"), "unknown": ("·", "dim")}
+MARK = {
+    "yes": ("●", "green"),
+    "refused": ("◐", "yellow"),
+    "rejected": ("◒", "magenta"),
+    "no": ("○", "red"),
+    "unknown": ("·", "dim"),
+}
 
 
 def as_json(results: list[Result]) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ncp.kube.client import Kube
 from ncp.kube.listing import everything
 from ncp.probe.model import EXTERNAL, Endpoint, Probe, Protocol
 from ncp.translate.intent import Fabric, Translation, translated
+from sdn.model import Origin
 from sdn.ovsdb.appctl import Appctl
 
 
@@ -21,20 +21,37 @@ class Site:
     translation: Translation
     endpoints: Mapping[str, Endpoint]
     listening: Mapping[tuple[str, str, int], bool]
-    rundirs: Mapping[str, Path]
+    agents: Mapping[str, Mapping[str, Any]]  # GET /v1/status of each node agent within reach, by node
+    flows: Callable[[str], Mapping[str, Any]]  # GET /v1/flows of a node's agent
+    _origins: dict[str, dict[int, Origin]] = field(default_factory=dict)
 
     def trace(self, node: str, flow: str) -> str:
         """``ofproto/trace`` on a node's switch."""
-        return Appctl(self.rundirs[node]).call("ofproto/trace", "br-int", flow)
+        return Appctl(self.agents[node]["ovs_rundir"]).call("ofproto/trace", "br-int", flow)
+
+    def origin(self, node: str, cookie: str) -> Origin | None:
+        """Who asked for the flow with that cookie on a node."""
+        number = int(cookie, 16) if cookie.startswith("0x") else 0
+        if number not in self._origins.get(node, {}):
+            found = self.flows(node)["flows"]
+            self._origins[node] = {int(each["cookie"], 16): Origin(**each["origin"]) for each in found}
+        return self._origins[node].get(number)
 
 
-def look(kube: Kube, fabric: Fabric, agents: Mapping[str, Mapping[str, Any]], external: Endpoint | None) -> Site:
+def look(
+    kube: Kube,
+    fabric: Fabric,
+    agents: Mapping[str, Mapping[str, Any]],
+    flows: Callable[[str], Mapping[str, Any]],
+    external: Endpoint | None,
+) -> Site:
     """Read the cluster's objects and the agents' status into a :class:`Site`.
 
     Args:
         kube: the API server.
         fabric: the settings the intent starts from.
         agents: ``GET /v1/status`` of each node agent within reach, by node.
+        flows: ``GET /v1/flows`` of a node's agent.
         external: the host beyond tier-0, where there is one.
     """
     objects = everything(kube)
@@ -49,8 +66,7 @@ def look(kube: Kube, fabric: Fabric, agents: Mapping[str, Mapping[str, Any]], ex
         )
     if external:
         endpoints[EXTERNAL] = external
-    rundirs = {node: Path(status["ovs_rundir"]) for node, status in agents.items()}
-    return Site(state, endpoints, _listening(pods), rundirs)
+    return Site(state, endpoints, _listening(pods), agents, flows)
 
 
 def _listening(pods: list[dict[str, Any]]) -> dict[tuple[str, str, int], bool]:

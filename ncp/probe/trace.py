@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Protocol
 
-from ncp.probe.model import EXTERNAL, Endpoint, Probe, Verdict
+from ncp.probe.model import EXTERNAL, Answer, Endpoint, Probe, Verdict
 from ncp.translate.objects import format_mac
-from sdn.model import Intent
+from sdn.compile.terms import REJECTED
+from sdn.model import Intent, Origin
 from sdn.pipeline.registers import GATEWAY_MAC, GENEVE_PORT
 
-Tracer = Callable[[str, str], str]
-"""(node, flow in ovs-ofctl notation) → the trace's text."""
+
+class Tracer(Protocol):
+    """Asks switches: what a packet meets, and who asked for a flow."""
+
+    def trace(self, node: str, flow: str) -> str:
+        """The trace of a packet, in ovs-ofctl notation, at a node: its text."""
+
+    def origin(self, node: str, cookie: str) -> Origin | None:
+        """Who asked for the flow with that cookie; None where nobody we know did."""
+
 
 _OUTPUT: Final = re.compile(r"output port is (\d+)|^\s*output:(\d+)|^\s*(IN_PORT)\b", re.MULTILINE)
 _COOKIE: Final = re.compile(r"^\s*\d+\. .*cookie (0x[0-9a-f]+)", re.MULTILINE)
@@ -22,6 +31,8 @@ _PROTOCOL: Final = {
     "sctp": ("sctp", "sctp6"),
     "icmp": ("icmp", "icmp6"),
 }
+_RULE: Final = re.compile(r"(?:in|e)gress rule \d+")
+_REJECTED: Final = re.compile(rf"userdata={REJECTED.hex()}\.")
 _HOPS: Final = 2  # a packet crosses at most one tunnel
 
 _VNI: Final = re.compile(r"geneve\(vni=(0x[0-9a-f]+)")
@@ -32,7 +43,7 @@ _REWRITTEN: Final = {
 }
 
 
-def traced(intent: Intent, endpoints: Mapping[str, Endpoint], probe: Probe, trace: Tracer) -> Verdict:
+def traced(intent: Intent, endpoints: Mapping[str, Endpoint], probe: Probe, tracer: Tracer) -> Verdict:
     """Follow a probe through the flows of the nodes it crosses."""
     source, destination = endpoints.get(probe.source), endpoints.get(probe.destination)
     if probe.source == EXTERNAL or probe.destination == EXTERNAL or source is None or destination is None:
@@ -41,18 +52,31 @@ def traced(intent: Intent, endpoints: Mapping[str, Endpoint], probe: Probe, trac
         return Verdict("unknown", "not attached, or no address of that family")
     node, flow = source.node, start_flow(source, destination, probe)
     for _ in range(_HOPS):
-        text = trace(node, flow)
+        text = tracer.trace(node, flow)
         port, cookie = last_output(text)
         if probe.protocol == "neighbour":
             return Verdict("yes" if port == "IN_PORT" else "no", f"at {node}, flow {cookie}")
         if port == str(GENEVE_PORT) and node != destination.node:
             node, flow = destination.node, tunnelled(text, flow)
             continue
-        arrived = node == destination.node and port == str(destination.ofport)
-        return Verdict(
-            "yes" if arrived else "no", f"at {node}, {'output ' + port if port else 'dropped'}, flow {cookie}"
-        )
+        if node == destination.node and port == str(destination.ofport):
+            return Verdict("yes", f"at {node}, output {port}, flow {cookie}")
+        if port:
+            return Verdict("no", f"at {node}, output {port}, flow {cookie}")
+        origin = tracer.origin(node, cookie)
+        answer: Answer = "rejected" if _REJECTED.search(text) else "no"
+        return Verdict(answer, f"at {node}, dropped: {origin or 'flow ' + cookie}", causes_of(origin) if origin else ())
     return Verdict("no", "it crosses more than one tunnel")
+
+
+def causes_of(origin: Origin) -> tuple[str, ...]:
+    """The policies that a flow that turns packets away was asked for by, each with its rule; none for the fabric's own."""
+    where = f"{origin.namespace}/" if origin.namespace else ""
+    if rule := _RULE.match(origin.detail):
+        return (f"{origin.kind} {where}{origin.name} {rule[0]}",)
+    if origin.detail.startswith("isolates "):
+        return tuple(f"{origin.kind} {where}{name} {origin.detail}" for name in origin.name.split(","))
+    return ()
 
 
 def start_flow(source: Endpoint, destination: Endpoint, probe: Probe) -> str:

@@ -213,12 +213,15 @@ def _identify_datagram(parsed: Packet, family: int, peer: str) -> tuple[tuple[st
 def _identify_unreachable(parsed: Packet, family: int) -> tuple[tuple[str, int, int, str], Verdict] | None:
     quoted = bytes(parsed[ICMP].payload if family == 4 else parsed[ICMPv6DestUnreach].payload)
     header = (quoted[0] & 15) * 4 if family == 4 else 40
-    protocol = {6: "tcp", 17: "udp", 132: "sctp"}.get(quoted[9] if family == 4 else quoted[6])
-    if protocol is None or len(quoted) < header + 2:
+    protocol = {6: "tcp", 17: "udp", 132: "sctp", 1: "icmp", 58: "icmp"}.get(quoted[9] if family == 4 else quoted[6])
+    if protocol is None or len(quoted) < header + 8:
         return None
-    number = struct.unpack_from("!H", quoted, header)[0]
+    number = struct.unpack_from("!H", quoted, header + 4 if protocol == "icmp" else header)[0]
     raw = quoted[16:20] if family == 4 else quoted[24:40]
     peer = socket.inet_ntop(socket.AF_INET if family == 4 else socket.AF_INET6, raw)
+    code = parsed[ICMP].code if family == 4 else parsed[ICMPv6DestUnreach].code
+    if code == (13 if family == 4 else 1):
+        return (protocol, family, number, peer), Verdict("rejected", "ICMP: administratively prohibited")
     return (protocol, family, number, peer), Verdict("refused", "ICMP unreachable")
 
 

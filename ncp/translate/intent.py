@@ -21,6 +21,7 @@ from ncp.translate.objects import Object
 from sdn.compile.delta import Delta
 from sdn.model import FirewallSettings, Intent, LogicalSwitch, Origin, Problem, Tier0
 
+POLICY_INVALID = "POLICY_INVALID"
 Key = tuple[str, str]
 Step: TypeAlias = "tuple[Translation, Delta]"
 
@@ -154,7 +155,7 @@ def _policy(kind: str, read: Callable[[Object], Section]) -> Callable[[Translati
             source = section.source
             origin = Origin(source.kind, source.namespace, source.name, source.uid)
             text = f"{source} cannot be understood, so what it selects is cut off: {section.fault}"
-            problems = (Problem(origin, "POLICY_INVALID", text),)
+            problems = (Problem(origin, POLICY_INVALID, text),)
         state = _noted(state, kind, key, problems)
         name = f"{kind}/{key[0]}/{key[1]}"
         if state.intent.sections.get(name) == section:

@@ -22,6 +22,10 @@ CLUSTER: Final = "ncp/cluster"
 SEGMENTS: Final = "ncp/segments"
 PORT: Final = "ncp/port"
 TEP: Final = "ncp/tep"
+REALISED: Final = "ncp/realised"
+"""With a node's name after a dot: the generation of a policy that the node enforces."""
+REALISATION: Final = "ncp/realisation"
+"""Whether every node that must enforces a policy."""
 
 TERMINAL: Final = frozenset({"Succeeded", "Failed"})
 

@@ -30,7 +30,9 @@ from sdn.model import FirewallSettings, Intent, Origin, Problem, TransportNode
 from sdn.pipeline import flow as f
 from sdn.pipeline.firewall import stage
 from sdn.pipeline.registers import (
+    FIRST,
     FROM_NODE,
+    KNOWN,
     NEXT_HOP_MAC,
     NEXT_HOP_V4,
     NEXT_HOP_V6,
@@ -55,8 +57,8 @@ INVALID: Final[f.Term] = ("ct_state", 0x30, 0x30)
 TRACKED: Final[f.Term] = ("ct_state", 0x20, 0x30)
 RULE_BITS: Final = 32
 """Bits of the connection label, from the lowest, that hold the number of the rule that allowed the connection."""
-FIRST: Final[f.Term] = ("ct_label", 0, (1 << RULE_BITS) - 1)
-"""Packets of no connection that was committed by a rule: the first of their own, if they are new."""
+UNCOMMITTED: Final[f.Term] = ("ct_label", 0, (1 << RULE_BITS) - 1)
+"""Packets of no connection that a rule let begin."""
 
 _ECHOES: Final = ((*ICMPV4, ("icmpv4_type", 8, None)), (*ICMPV6, ("icmpv6_type", 128, None)))
 """Echo requests are asked about one by one: so a change of policy needs no look at what ICMP is tracked."""
@@ -80,34 +82,85 @@ def compile_firewall(intent: Intent, node: TransportNode) -> list[f.Flow]:
 
 
 def _tracking(direction: Direction) -> list[f.Flow]:
-    at = partial(stage, direction)
-    # What the registers hold when a packet is tracked tells it apart from others afterwards: nothing of one connection.
-    forget = tuple(each.set(0) for each in (PEER, RULE, SERVICE, ROUTER, NEXT_HOP_V4, NEXT_HOP_V6, NEXT_HOP_MAC, OWNER))
-    if direction == "egress":
-        forget = ()
-    track = f.Ct(zone=f.FieldBits(ZONE.register, ZONE.low, ZONE.bits), table=T[at("state")])
-    enter = f.Ct(
-        zone=f.FieldBits(ZONE.register, ZONE.low, ZONE.bits),
-        commit=True,
-        actions=(f.CopyField(RULE.register, "ct_label", RULE_BITS),),
-    )
+    at, then = partial(stage, direction), goto(_after(direction))
     found = []
     for eth in (ETH_IPV4, ETH_IPV6):
-        found.append(flow(at("track"), 100, (eth,), (*forget, track), fabric("stage", at("state"))))
-        then = goto(_after(direction))
-        found.append(flow(at("commit"), 100, (NEW, eth), (enter, then), fabric("firewall", "connection committed")))
+        sctp = (eth, ("ip_proto", SCTP, None))
+        look = f.Resubmit(T["associations"])
+        stages = fabric("stage", at("state"))
+        found += [
+            flow(at("track"), 110, sctp, (*_forget(direction), look, goto(at("state"))), stages),
+            flow(at("track"), 100, (eth,), (*_forget(direction), f.Ct(zone=_ZONE, table=T[at("state")])), stages),
+            flow(at("state"), 20, sctp, (FIRST.set(1), goto(at("concern"))), fabric("firewall", "new association")),
+            flow(
+                at("commit"),
+                110,
+                (*sctp, KNOWN.match(0)),
+                (*_associate(eth), then),
+                fabric("firewall", "association noted"),
+            ),
+            flow(at("commit"), 100, (NEW, eth), (_COMMIT, then), fabric("firewall", "connection committed")),
+        ]
     known = (f.CopyField("ct_label", RULE.register, RULE_BITS), goto(at("count")))
-    found += [
+    ask = goto(at("concern"))
+    return [
+        *found,
         flow(at("state"), 100, (INVALID,), (), drop("ct-invalid")),
-        *(
-            flow(at("state"), 95, (*echo, ASKING), (goto(at("ask")),), fabric("firewall", "echo request"))
-            for echo in _ECHOES
-        ),
+        *(flow(at("state"), 95, (*echo, ASKING), (ask,), fabric("firewall", "echo request")) for echo in _ECHOES),
+        flow(at("state"), 94, (KNOWN.match(1),), (goto(at("count")),), fabric("firewall", "established association")),
         flow(at("state"), 90, (ESTABLISHED,), known, fabric("firewall", "established connection")),
         flow(at("state"), 90, (RELATED,), known, fabric("firewall", "related to a connection")),
-        flow(at("state"), 10, (NEW,), (goto(at("count")),), fabric("firewall", "no policy is about the pod")),
+        flow(at("state"), 15, (NEW, UNCOMMITTED), (FIRST.set(1), ask), fabric("firewall", "new connection")),
+        flow(at("state"), 10, (NEW,), (ask,), fabric("firewall", "new connection")),
     ]
-    return found
+
+
+_ZONE: Final = f.FieldBits(ZONE.register, ZONE.low, ZONE.bits)
+_COMMIT: Final = f.Ct(zone=_ZONE, commit=True, actions=(f.CopyField(RULE.register, "ct_label", RULE_BITS),))
+
+
+def _forget(direction: Direction) -> tuple[f.Action, ...]:
+    """What the registers hold when a packet is tracked tells it apart from others afterwards: nothing of one connection.
+
+    At the sender's port they hold nothing yet.
+    """
+    if direction == "egress":
+        return ()
+    held = (PEER, RULE, SERVICE, ROUTER, NEXT_HOP_V4, NEXT_HOP_V6, NEXT_HOP_MAC, OWNER, KNOWN, FIRST)
+    return tuple(each.set(0) for each in held)
+
+
+def _associate(eth: f.Term) -> tuple[f.Action, ...]:
+    """Note an association in both directions, until it has been silent for a while."""
+    family = 4 if eth == ETH_IPV4 else 6
+    bits = 32 if family == 4 else 128
+    zone = f.LearnField(ZONE.register, ZONE.bits, source=ZONE.register, source_offset=ZONE.low, target_offset=ZONE.low)
+    fixed = (zone, f.LearnField("eth_type", 16, eth[1]), f.LearnField("ip_proto", 8, SCTP))
+    noted = (
+        f.LearnField(KNOWN.register, 1, 1, target_offset=KNOWN.low, load=True),
+        f.LearnField(RULE.register, RULE.bits, source=RULE.register, load=True),
+    )
+    found = []
+    for priority, ends in ((FORWARD, ("src", "dst")), (BACKWARD, ("dst", "src"))):
+        addresses = (
+            f.LearnField(f"ipv{family}_{end}", bits, source=f"ipv{family}_{of}")
+            for end, of in zip(("src", "dst"), ends, strict=True)
+        )
+        ports = (
+            f.LearnField(f"sctp_{end}", 16, source=f"sctp_{of}") for end, of in zip(("src", "dst"), ends, strict=True)
+        )
+        fields = (*fixed, *addresses, *ports, *noted)
+        found.append(f.Learn(T["associations"], priority, LEARNED, fields, idle_timeout=SILENCE, delete_learned=False))
+    return tuple(found)
+
+
+FORWARD, BACKWARD = 100, 99
+"""Priorities of a noted association's flows, by which they are told apart."""
+LEARNED: Final = 0x5C79
+"""Cookie of the flows that switches note."""
+SILENCE: Final = 300
+"""Seconds without a packet after which an association is forgotten; SCTP sends heartbeats every 30 (RFC 9260 section 16)."""
+SCTP: Final = 132
 
 
 def _after(direction: Direction) -> str:
@@ -227,7 +280,7 @@ def compile_own(rules: Ruleset, identity: Identity, settings: FirewallSettings) 
         if about:
             asked = fabric("firewall", f"{direction} of {identity.namespace}")
             ask = (goto(stage(direction, "ask")),)
-            found.append(flow(stage(direction, "state"), 50, (NEW, own), ask, asked))
+            found.append(flow(stage(direction, "concern"), 50, (own,), ask, asked))
         if isolating := [rules.sections[each.section] for each in about if each.isolates]:
             at = isolation(direction, settings.priorities)
             mark = bytes((_VERDICTS["drop"], DIRECTIONS.index(direction))) + bytes(4)
@@ -266,7 +319,7 @@ def compile_section(rules: Ruleset, key: str) -> tuple[tuple[f.Flow, ...], tuple
         elif plan.rule.action == "allow":
             table, rule = stage(plan.rule.direction, "count"), RULE.match(number)
             on = (goto(stage(plan.rule.direction, "commit")),)
-            found.append(flow(table, 20, (rule, NEW, FIRST), on, rule_origin(rules, plan, SESSIONS)))
+            found.append(flow(table, 20, (rule, FIRST.match(1)), on, rule_origin(rules, plan, SESSIONS)))
             found.append(flow(table, 10, (rule,), on, rule_origin(rules, plan, PACKETS)))
     return tuple(found), tuple(problems)
 

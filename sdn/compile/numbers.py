@@ -38,6 +38,12 @@ class Numbers:
             return None
         return ((_slot(name) << TURN_BITS) | here.index(name)) + TURNS
 
+    def name(self, number: int) -> str | None:
+        """The name that has a number; None where none has."""
+        here = self.slots.get((number - TURNS) >> TURN_BITS, ())
+        turn = number & (TURNS - 1)
+        return here[turn] if number >= TURNS and turn < len(here) else None
+
     def changed(self, add: Iterable[str], remove: Iterable[str]) -> tuple[Numbers, frozenset[str]]:
         """The set with names added and removed, and the other names whose number that changes."""
         slots = self.slots.mutate()

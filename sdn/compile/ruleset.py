@@ -73,6 +73,14 @@ class Ruleset:
     concerns: Map[Identity, frozenset[Concern]] = field(default_factory=Map)  # of pods here
     crowded: frozenset[str] = frozenset()  # sections that found no room among those of their priority
 
+    def numbered(self, number: int) -> Plan | None:
+        """The rule that a number of the pipeline stands for; None where it stands for none."""
+        name = self.names.name(number)
+        if name is None:
+            return None
+        key = "/".join(name.split("/")[:3])  # kind, namespace and name have no slashes
+        return next((plan for plan in self.plans.get(key, ()) if name in plan.names()), None)
+
 
 def advance(rules: Ruleset, intent: Intent, delta: Delta) -> tuple[Ruleset, set[Piece]]:
     """The ruleset once the intent has changed by ``delta``, and the pieces to compile anew."""

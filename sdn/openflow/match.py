@@ -44,7 +44,7 @@ def pack_match(match: Match) -> bytes:
 
 
 def unpack_match(packed: bytes) -> Match:
-    """The terms of a packed match; a field nobody here knows is an error (ValueError)."""
+    """The terms of a packed match, registers one by one; a field nobody here knows is an error (ValueError)."""
     terms: list[Term] = []
     for header, body in tlvs(packed):
         known = BY_HEADER.get(header)
@@ -52,8 +52,19 @@ def unpack_match(packed: bytes) -> Match:
             raise ValueError(f"unknown match field with header {header:#010x} in {packed.hex()}")
         value = int.from_bytes(body[: known.size], "big")
         mask = int.from_bytes(body[known.size :], "big") if header & 0x100 else None
-        terms.append((known.name, value, mask))
+        if known.name.startswith("xreg"):
+            terms += _halves(int(known.name.removeprefix("xreg")), value, mask)
+        else:
+            terms.append((known.name, value, mask))
     return tuple(terms)
+
+
+def _halves(pair: int, value: int, mask: int | None) -> Iterator[Term]:
+    """The two registers of a pair, less one that may be anything."""
+    for number, shift in ((2 * pair, 32), (2 * pair + 1, 0)):
+        part = None if mask is None else mask >> shift & 0xFFFFFFFF
+        if part != 0:
+            yield f"reg{number}", value >> shift & 0xFFFFFFFF, None if part == 0xFFFFFFFF else part
 
 
 def canonical_match(packed: bytes) -> bytes:

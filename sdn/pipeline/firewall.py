@@ -29,23 +29,44 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
     return (
         Table(
             at("track"),
-            f"Send IP packets through connection tracking, in the zone of {whose} port.",
-            matches=frozenset({"eth_type"}),
+            f"Send IP packets through connection tracking, in the zone of {whose} port; look SCTP associations up.",
+            matches=frozenset(_IP),
             writes=frozenset(
-                {"peer", "rule", "service", "router", "next_hop_v4", "next_hop_v6", "next_hop_mac", "owner"}
+                {
+                    "peer",
+                    "rule",
+                    "service",
+                    "router",
+                    "next_hop_v4",
+                    "next_hop_v6",
+                    "next_hop_mac",
+                    "owner",
+                    "known",
+                    "first",
+                }
             ),
-            goes_to=(at("state"),),
+            goes_to=(at("state"), "associations"),
             miss=Miss(reason="ethertype"),
             observes="connection tracked",
         ),
         Table(
             at("state"),
-            "Let established connections pass, drop what fits no connection, and ask the rules about new connections of pods "
-            "that some policy is about. What a pod's own node begins is let pass.",
-            matches=frozenset({"ct_state", "own", "source", *_IP, "icmpv4_type", "icmpv6_type", *address}),
-            writes=frozenset({"rule"}),
-            goes_to=(at("ask"), at("count")),
+            "Let established connections pass, and what a pod's own node sends; drop what fits no connection. Echo requests "
+            "are asked about one by one.",
+            matches=frozenset(
+                {"ct_state", "ct_label", "known", "source", *_IP, "icmpv4_type", "icmpv6_type", *address}
+            ),
+            writes=frozenset({"rule", "first"}),
+            goes_to=(at("concern"), at("count")),
             miss=Miss(reason="ct-invalid"),
+            observes=observes,
+        ),
+        Table(
+            at("concern"),
+            f"Ask the rules about new connections of pods that some policy is about in this direction ({direction}).",
+            matches=frozenset({"own"}),
+            goes_to=(at("ask"),),
+            miss=Miss(table=at("count")),
             observes=observes,
         ),
         Table(
@@ -87,15 +108,16 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
         Table(
             at("count"),
             "Count each rule's connections, packets and bytes.",
-            matches=frozenset({"rule", "ct_state", "ct_label"}),
+            matches=frozenset({"rule", "first"}),
             goes_to=(at("commit"),),
             miss=Miss(table=at("commit")),
             observes=observes,
         ),
         Table(
             at("commit"),
-            "Enter new connections into connection tracking, with the rule that allowed them.",
-            matches=frozenset({"ct_state", "eth_type"}),
+            "Enter new connections into connection tracking, and new SCTP associations into their table, with the rule that "
+            "allowed them.",
+            matches=frozenset({"ct_state", "known", *_IP}),
             writes=frozenset({"ct_label"}),
             goes_to=(then,),
             miss=Miss(table=then),

@@ -21,6 +21,8 @@ FROM_TUNNEL: Final = 3
 
 SOURCE: Final = RegField("source", 0, 0, 1, "Where the packet entered: 1 a pod, 2 the node itself, 3 the tunnel.")
 TOO_BIG: Final = RegField("too_big", 0, 2, 2, "The packet does not fit the tunnel.")
+KNOWN: Final = RegField("known", 0, 3, 3, "The packet is of an SCTP association that is known.")
+FIRST: Final = RegField("first", 0, 4, 4, "The packet is the first of its connection.")
 OUTPUT: Final = RegField("output", 1, 0, 15, "OpenFlow port the packet will leave by.")
 ZONE: Final = RegField("zone", 1, 16, 31, "Conntrack zone: that of the pod's port the firewall is asked at.")
 SEGMENT: Final = RegField("segment", 2, 0, 23, "VNI of the logical switch the packet is on.")

@@ -88,7 +88,10 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One stage. ``observes`` is what a traceflow reports of a packet that was seen here."""
+    """One stage. ``observes`` is what a traceflow reports of a packet that was seen here.
+
+    A ``learned`` table holds flows that the switch makes itself, from packets: no program has them.
+    """
 
     name: str
     doc: str
@@ -97,6 +100,7 @@ class Table:
     miss: Miss
     observes: str
     writes: frozenset[str] = field(default_factory=frozenset)
+    learned: bool = False
 
 
 @dataclass(frozen=True)

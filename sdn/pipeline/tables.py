@@ -12,6 +12,8 @@ from typing import Final
 from firewall.rules import DIRECTIONS
 from sdn.pipeline.firewall import firewall, stage
 from sdn.pipeline.registers import (
+    FIRST,
+    KNOWN,
     NEXT_HOP_MAC,
     NEXT_HOP_V4,
     NEXT_HOP_V6,
@@ -37,7 +39,7 @@ _REPLY = {
 
 PIPELINE: Final = Pipeline(
     fields=(
-        *(SOURCE, TOO_BIG, OUTPUT, ZONE, SEGMENT, ROUTER),
+        *(SOURCE, TOO_BIG, KNOWN, FIRST, OUTPUT, ZONE, SEGMENT, ROUTER),
         *(NEXT_HOP_V6, NEXT_HOP_V4, OWNER, NEXT_HOP_MAC, PEER, OWN, RULE, SERVICE),
     ),
     drops=(
@@ -238,15 +240,31 @@ PIPELINE: Final = Pipeline(
             miss=Miss(back=True),
             observes="address looked up",
         ),
+        Table(
+            "associations",
+            "SCTP associations of pods here, both ways: the switch itself notes them when a rule lets one begin. Open "
+            "vSwitch's userspace connection tracking knows no ports of SCTP.",
+            matches=frozenset({"zone", *_IP_DST, "ipv4_src", "ipv6_src", "ip_proto", "sctp_src", "sctp_dst"}),
+            writes=frozenset({"known", "rule"}),
+            goes_to=(),
+            miss=Miss(back=True),
+            observes="association looked up",
+            learned=True,
+        ),
     ),
 )
 
 T: Final = PIPELINE.numbers
 
-_DECIDING: Final = ("track", "state", "ask", "admin", "application", "baseline")
+_DECIDING: Final = ("track", "state", "concern", "ask", "admin", "application", "baseline")
 _FIREWALL: Final = frozenset(T[stage(direction, name)] for direction in DIRECTIONS for name in _DECIDING)
 
 
 def is_firewall(table: int) -> bool:
     """Whether a table's flows decide what may pass, so that none of them may be missing."""
     return table in _FIREWALL
+
+
+def is_learned(table: int) -> bool:
+    """Whether a table's flows are made by the switch itself, and belong to no program."""
+    return table < len(PIPELINE.tables) and PIPELINE.tables[table].learned

@@ -20,7 +20,8 @@ from scapy.layers.sctp import (
 )
 from scapy.packet import Packet
 
-from labs.kubelet.sctp import Endpoint, crc32c
+from labs.kubelet.sctp import Endpoint
+from sdn.sctp import crc32c
 
 LOCAL, PEER = "10.4.0.2", "10.4.0.9"
 TAG = 0x11223344

@@ -46,15 +46,18 @@ ADDRESSES = {
     "node2": ("192.168.50.12", "fd50::12"),
     "outside": ("203.0.113.9", "2001:db8::9"),
 }
+_AT = {
+    (name, family): address(text) for name, (four, six) in ADDRESSES.items() for family, text in ((4, four), (6, six))
+}
 PODS = frozenset(name for name in ADDRESSES if "/" in name)
 EVERYBODY = frozenset(ADDRESSES)
-NODES = {name: tuple(map(address, ADDRESSES[name])) for name in ("node1", "node2")}
+NODES = {name: (_AT[name, 4], _AT[name, 6]) for name in ("node1", "node2")}
 BLOCKS = (prefix("10.4.0.0/16"), prefix("fd00:10:4::/48"))
 
 
 def _workload(name: str, node: str, labels: dict[str, str], *ports: tuple[str, Protocol, int]) -> Workload:
     identity = Identity(name.partition("/")[0], labels_of(labels), tuple(sorted(NamedPort(*each) for each in ports)))
-    return Workload(name, identity, tuple(map(address, ADDRESSES[name])), node)
+    return Workload(name, identity, (_AT[name, 4], _AT[name, 6]), node)
 
 
 WORKLOADS = (
@@ -73,10 +76,7 @@ def ask(
 ) -> Verdict:  # fmt: skip
     """The verdict on a connection between two of the cast, or between addresses."""
     where = world(sections, WORKLOADS, NAMESPACES, nodes=NODES, blocks=BLOCKS, **options)
-    ends = [
-        address(ADDRESSES[each][family == 6] if each in ADDRESSES else each.removeprefix("@"))
-        for each in (source, destination)
-    ]
+    ends = [_AT.get((each, family)) or address(each.removeprefix("@")) for each in (source, destination)]
     return judge(where, Connection(ends[0], ends[1], protocol, port))
 
 

@@ -20,7 +20,7 @@ RED, BLUE = {"red/web", "red/api", "red/db"}, {"blue/web", "blue/job"}
         ({"namespaces": {"matchExpressions": [{"key": "team", "operator": "DoesNotExist"}]}}, {"green/web"}),
         ({"pods": {"podSelector": {}}}, PODS),
         ({"pods": {"podSelector": having(app="web")}}, {"red/web", "blue/web", "green/web"}),
-        ({"pods": {"namespaceSelector": having(env="prod"), "podSelector": having(app="web")}}, {"red/web", "blue/web"}),
+        ({"pods": {"namespaceSelector": having(team="b"), "podSelector": having(app="web")}}, {"blue/web"}),
         ({"namespaces": having(team="c")}, set()),
     ],
 )  # fmt: skip
@@ -73,7 +73,7 @@ def test_networks_count_every_address_pods_too_and_every_protocol(networks, fami
 @pytest.mark.parametrize(
     ("protocols", "denied", "others"),
     [
-        ([{"tcp": {"destinationPort": {"number": 80}}}], [("tcp", 80)], [("tcp", 79), ("tcp", 81), ("udp", 80), (None, 80)]),
+        ([{"tcp": {"destinationPort": {"number": 80}}}], [("tcp", 80)], [("tcp", 79), ("tcp", 81), ("udp", 80)]),
         ([{"tcp": {"destinationPort": {"number": 1}}}], [("tcp", 1)], [("tcp", 2)]),
         ([{"tcp": {"destinationPort": {"number": 65535}}}], [("tcp", 65535)], [("tcp", 65534)]),
         ([{"udp": {"destinationPort": {"number": 53}}}], [("udp", 53)], [("udp", 54), ("tcp", 53), ("sctp", 53)]),
@@ -161,7 +161,8 @@ UNKNOWN_PEERS = [
     {}, {"nodes": having(zone="a")}, {"domainNames": ["example.com"]}, {"namespaces": {}, "pods": {"podSelector": {}}},
 ]  # fmt: skip
 UNKNOWN_PROTOCOLS = [
-    {}, {"icmp": {}}, {"destinationNamedPort": 80}, {"http": {"path": "/"}}, {"tcp": {"destinationPort": {"list": [80, 81]}}},
+    {}, {"icmp": {}}, {"destinationNamedPort": 80}, {"http": {"path": "/"}},
+    {"tcp": {"destinationPort": {"list": [80, 81]}}},
     {"tcp": {"destinationPort": {"number": 80}}, "udp": {"destinationPort": {"number": 80}}},
 ]  # fmt: skip
 UNKNOWN = [

@@ -71,8 +71,8 @@ def test_a_block_is_covered_by_the_fewest_prefixes(block, covered):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "10.0.0.0", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/8/8", "10.0/16", "10.0.0.256/24", "fd00::/129",
-     "fd00::g/64", "fe80::1%eth0/64", "any", "web.example/24", None, 10, ["10.0.0.0/8"]],
+    ["", "10.0.0.0", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/8/8", "10.0/16", "10.0.0.256/24",
+     "fd00::/129", "fd00::g/64", "fe80::1%eth0/64", "any", "web.example/24", None, 10, ["10.0.0.0/8"]],
 )  # fmt: skip
 def test_what_is_no_prefix_is_refused_by_field_and_value(text):
     with pytest.raises(Unreadable) as refused:

@@ -122,8 +122,10 @@ def test_a_block_of_one_family_says_nothing_of_the_other():
          ["203.0.112.0", "203.0.113.63", "203.0.113.128", "203.0.113.255"],
          ["203.0.111.255", "203.0.113.64", "203.0.113.127", "203.0.114.0"]),
         ("2001:db8::/32", "2001:db8:8::/48",
-         ["2001:db8::", "2001:db8:7:ffff:ffff:ffff:ffff:ffff", "2001:db8:9::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"],
-         ["2001:db7:ffff:ffff:ffff:ffff:ffff:ffff", "2001:db8:8::", "2001:db8:8:ffff:ffff:ffff:ffff:ffff", "2001:db9::"]),
+         ["2001:db8::", "2001:db8:7:ffff:ffff:ffff:ffff:ffff", "2001:db8:9::",
+          "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"],
+         ["2001:db7:ffff:ffff:ffff:ffff:ffff:ffff", "2001:db8:8::", "2001:db8:8:ffff:ffff:ffff:ffff:ffff",
+          "2001:db9::"]),
     ],
 )  # fmt: skip
 def test_a_block_reaches_to_its_first_and_last_address_and_so_do_its_exceptions(cidr, but, allowed, refused):

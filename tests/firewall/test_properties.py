@@ -76,7 +76,7 @@ def read(written):
 
 
 @given(st.lists(policies, min_size=1, max_size=4), st.data(), openings, st.booleans(), asked)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_one_more_rule_never_turns_allowed_into_dropped(written, data, opening, at_egress, questions):
     index = data.draw(st.integers(0, len(written) - 1))
     namespace, spec = written[index]
@@ -88,7 +88,7 @@ def test_one_more_rule_never_turns_allowed_into_dropped(written, data, opening, 
 
 
 @given(st.lists(policies, max_size=3), policies, asked)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_one_more_policy_on_pods_that_are_isolated_already_never_turns_allowed_into_dropped(written, added, questions):
     isolating = [(namespace, {"policyTypes": ["Ingress", "Egress"]}) for namespace in NAMESPACES]
     before, after = read([*isolating, *written]), read([*isolating, *written, added])

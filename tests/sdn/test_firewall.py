@@ -12,14 +12,14 @@ from immutables import Map
 from firewall import clusterpolicy, networkpolicy
 from firewall.labels import labels_of
 from firewall.rules import Identity, NamedPort
-from firewall.verdict import Connection, Verdict, Workload, judge
-from firewall.verdict import world as oracle_world
+from firewall.verdict import Connection, Verdict, judge
 from ipam.address import Address, parse_address, parse_prefix
 from sdn.compile.delta import Delta
 from sdn.model import Intent
 from sdn.pipeline.registers import GATEWAY_MAC, GENEVE_PORT, NODE_PORT
 from sdn.pipeline.tables import PIPELINE
 from sdn.program import build, update
+from sdn.reference import reference
 from tests.sdn import policies, worlds
 from tests.sdn.emulator import Emulator, Outcome, frame, table_of
 
@@ -55,19 +55,6 @@ def world(sections=()) -> Intent:
         blocks=BLOCKS,
         namespaces=Map(NAMESPACES),
         sections=Map({each.key: each for each in sections}),
-    )
-
-
-def reference(intent: Intent):
-    workloads = [Workload(p.name, p.identity, p.addresses, p.node) for p in intent.ports.values()]
-    nodes = {node.name: node.addresses for node in intent.nodes.values()}
-    return oracle_world(
-        intent.sections.values(),
-        workloads,
-        intent.namespaces,
-        nodes=nodes,
-        blocks=intent.blocks,
-        priorities=intent.firewall.priorities,
     )
 
 

@@ -1,0 +1,125 @@
+"""The firewall's log: one line for the first packet of a connection that a logged rule decides on, at a bounded rate."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from firewall.rules import DIRECTIONS
+from sdn.compile.firewall import isolation_origin, rule_origin
+from sdn.compile.ruleset import Ruleset
+from sdn.model import Origin
+from sdn.openflow.values import PacketIn
+from sdn.pipeline.registers import OUTPUT
+from sdn.tuples import FiveTuple, five_tuple
+
+log = logging.getLogger("ncp.firewall")
+
+ACTIONS: Final = ("allow", "drop", "reject", "pass")
+"""As flows number them in the userdata of a packet."""
+LINES_PER_SECOND: Final = 100.0
+SAME_AGAIN: Final = 60.0
+"""Seconds in which a packet of the same tuple with the same verdict is the same connection trying again."""
+REMEMBERED: Final = 4096
+KEPT: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What was decided about a packet, by whom, at which port."""
+
+    at: float  # seconds since the epoch
+    action: str
+    direction: str
+    policy: str
+    rule: str
+    port: str  # of the pod
+    packet: str
+
+    def __str__(self) -> str:
+        return f"{self.action.upper()} {self.direction} {self.port} {self.packet} by {self.policy} ({self.rule})"
+
+
+class FirewallLog:
+    """Writes lines to the logger ``ncp.firewall`` and keeps the latest. Safe from any thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen: OrderedDict[tuple[str, str, str, FiveTuple], float] = OrderedDict()
+        self._lines: deque[Line] = deque(maxlen=KEPT)
+        self._allowance = LINES_PER_SECOND
+        self._since = clock()
+        self.suppressed = 0  # lines not written because there were too many
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The latest lines, oldest first."""
+        with self._lock:
+            return [asdict(each) for each in self._lines]
+
+    def note(self, packet: PacketIn, rules: Ruleset, ports: Iterable[tuple[str, int]], epoch: float) -> None:
+        """Log a packet that a flow sent for that.
+
+        Args:
+            packet: with the flow's mark in its userdata.
+            rules: of the program the flow is from.
+            ports: logical ports here with their OpenFlow ports.
+            epoch: the time now, in seconds since the epoch.
+        """
+        spoken = five_tuple(packet.data)
+        if spoken is None or len(packet.userdata) < 7:
+            return
+        action, direction = ACTIONS[packet.userdata[1]], DIRECTIONS[packet.userdata[2]]
+        where = packet.metadata.get("in_port", 0)
+        if direction == "ingress":
+            where = packet.metadata.get(OUTPUT.register, 0) & OUTPUT.mask
+        port = next((name for name, ofport in ports if ofport == where), f"OpenFlow port {where}")
+        origin = _origin(rules, int.from_bytes(packet.userdata[3:7], "big"), port, direction)
+        policy = origin.about("")
+        line = Line(epoch, action, direction, str(policy), origin.detail, port, str(spoken))
+        with self._lock:
+            if self._is_repeated((line.policy, line.rule, port, spoken)) or not self._may_write():
+                return
+            self._lines.append(line)
+        log.info("%s", line)
+
+    def _is_repeated(self, key: tuple[str, str, str, FiveTuple]) -> bool:
+        now = self._clock()
+        before = self._seen.pop(key, None)
+        self._seen[key] = now if before is None or now - before > SAME_AGAIN else before
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
+        return self._seen[key] != now
+
+    def _may_write(self) -> bool:
+        now = self._clock()
+        self._allowance = min(LINES_PER_SECOND, self._allowance + (now - self._since) * LINES_PER_SECOND)
+        self._since = now
+        if self._allowance < 1:
+            self.suppressed += 1
+            return False
+        self._allowance -= 1
+        if self.suppressed:
+            log.warning("%d lines were not written: more than %.0f a second", self.suppressed, LINES_PER_SECOND)
+            self.suppressed = 0
+        return True
+
+
+def _origin(rules: Ruleset, number: int, port: str, direction: Any) -> Origin:
+    """Whose mark a packet carries: a rule's number, or 0 for the isolation of the pod at the port."""
+    plan = rules.numbered(number)
+    if plan is not None:
+        return rule_origin(rules, plan)
+    held = rules.membership.ports.get(port)
+    concerns = rules.concerns.get(held[0], frozenset()) if held else frozenset()
+    sections = [rules.sections[each.section] for each in concerns if each.isolates and each.direction == direction]
+    return (
+        isolation_origin(sections, direction)
+        if sections
+        else Origin("Fabric", "", "unknown", "", "no rule has this number")
+    )
