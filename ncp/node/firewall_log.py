@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from firewall.rules import DIRECTIONS
-from sdn.compile.firewall import isolation_origin, rule_origin
+from sdn.compile.rules import isolation_origin, rule_origin
 from sdn.compile.ruleset import Ruleset
 from sdn.model import Origin
 from sdn.openflow.values import PacketIn

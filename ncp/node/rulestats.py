@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ncp.node.audit import key_of
-from sdn.compile.firewall import PACKETS, SESSIONS
+from sdn.compile.rules import PACKETS, SESSIONS
 from sdn.compile.terms import REJECTED
 from sdn.model import Origin
 from sdn.openflow.values import InstalledFlow

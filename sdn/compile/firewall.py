@@ -1,32 +1,28 @@
-"""The distributed firewall as flows: what is always there, and what follows from the ruleset of a node."""
+"""The distributed firewall as flows, whatever the policies say: connection tracking, what the rules are asked, own nodes."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Final
 
-from firewall.rules import DIRECTIONS, Action, Direction, Identity, Rule, Section
+from firewall.rules import DIRECTIONS, Direction
 from ipam.address import Address, Prefix
-from sdn.compile.expand import Clause
 from sdn.compile.fabric import drop, fabric
-from sdn.compile.levels import STRANGERS, isolation, own_node
-from sdn.compile.ruleset import Plan, Ruleset
+from sdn.compile.levels import STRANGERS, own_node
 from sdn.compile.terms import (
     ETH_IP,
     ETH_IPV4,
     ETH_IPV6,
     ICMPV4,
     ICMPV6,
-    LOGGED,
     NEXT_HOPS,
-    REJECTED,
     flow,
     from_address,
     goto,
     next_hop_within,
     to_address,
 )
-from sdn.model import FirewallSettings, Intent, Origin, Problem, TransportNode
+from sdn.model import FirewallSettings, Intent, TransportNode
 from sdn.pipeline import flow as f
 from sdn.pipeline.firewall import stage
 from sdn.pipeline.registers import (
@@ -36,7 +32,6 @@ from sdn.pipeline.registers import (
     NEXT_HOP_MAC,
     NEXT_HOP_V4,
     NEXT_HOP_V6,
-    OWN,
     OWNER,
     PEER,
     ROUTER,
@@ -64,8 +59,6 @@ _ECHOES: Final = ((*ICMPV4, ("icmpv4_type", 8, None)), (*ICMPV6, ("icmpv6_type",
 """Echo requests are asked about one by one: so a change of policy needs no look at what ICMP is tracked."""
 _PROTOCOLS: Final = (("tcp", 6), ("udp", 17), ("sctp", 132))
 _LATER_FRAGMENT: Final[f.Term] = ("ip_frag", 3, 3)
-_VERDICTS: Final[dict[Action, int]] = {"allow": 0, "drop": 1, "reject": 2, "pass": 3}
-_NEXT_TABLE: Final = {"admin": "application", "application": "baseline", "baseline": "count"}
 
 
 def compile_firewall(intent: Intent, node: TransportNode) -> list[f.Flow]:
@@ -206,124 +199,3 @@ def _own_node(address: Address, settings: FirewallSettings) -> list[f.Flow]:
 
 def _stranger(prefix: Prefix) -> f.Flow:
     return flow("neighbour", 10, (next_hop_within(prefix),), (PEER.set(STRANGER),), fabric("firewall", "unknown pod"))
-
-
-# -- what follows from policies -------------------------------------------------------------------------------------
-
-
-def compile_clause(rules: Ruleset, clause: Clause, settings: FirewallSettings) -> tuple[f.Flow, ...]:
-    """The one flow of a clause: a decision, or its part in every conjunction that claims it."""
-    claims = sorted(rules.clauses.get(clause, ()))
-    if not claims:
-        return ()
-    if claims[0].joins is None:
-        plan = next(each for each in rules.plans[claims[0].section] if each.name == claims[0].name)
-        number = rules.names.number(plan.name)
-        if number is None:
-            return ()
-        actions = _decision(clause.table, plan.rule, number, settings)
-        return (flow(clause.table, clause.priority, clause.match, actions, rule_origin(rules, plan)),)
-    joins = tuple(claim.joins for claim in claims if claim.joins is not None)
-    sections = [rules.sections[key] for key in dict.fromkeys(claim.section for claim in claims)]
-    return (flow(clause.table, clause.priority, clause.match, joins, _shared(sections)),)
-
-
-def _decision(table: str, rule: Rule, number: int, settings: FirewallSettings) -> tuple[f.Action, ...]:
-    direction, _, tier = table.partition("_")
-    mark = bytes((_VERDICTS[rule.action], DIRECTIONS.index(rule.direction))) + number.to_bytes(4, "big")
-    logged = rule.action in settings.logged
-    log = (f.Controller(LOGGED + mark, 128),) if logged and rule.action != "reject" else ()
-    if rule.action == "allow":
-        return (*log, RULE.set(number), goto(f"{direction}_count"))
-    if rule.action == "reject":
-        return (f.Controller(REJECTED + mark + bytes((logged,))),)
-    if rule.action == "pass":
-        return (*log, goto(f"{direction}_{_NEXT_TABLE[tier]}"))
-    return log
-
-
-def rule_origin(rules: Ruleset, plan: Plan, detail: str = "") -> Origin:
-    """The origin of a rule's flows."""
-    name = f" ({plan.rule.name})" if plan.rule.name else ""
-    said = f"{plan.rule.direction} rule {plan.rule.index}{name}"
-    return section_origin(rules.sections[plan.section], f"{said} {detail}".rstrip())
-
-
-def section_origin(section: Section, detail: str = "") -> Origin:
-    """The origin that the object of a section is."""
-    source = section.source
-    return Origin(source.kind, source.namespace, source.name, source.uid, detail)
-
-
-def _shared(sections: list[Section]) -> Origin:
-    """The origin of a flow that rules of several objects share."""
-    if len(sections) == 1:
-        return section_origin(sections[0], "clause")
-    names = [str(each.source) for each in sections]
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return Origin("Policies", "", ", ".join(names[:_NAMED]) + more, "", "clause")
-
-
-_NAMED: Final = 8
-
-
-def compile_own(rules: Ruleset, identity: Identity, settings: FirewallSettings) -> tuple[f.Flow, ...]:
-    """For pods of an identity on this node: which directions the rules are asked about, and their isolation."""
-    number = rules.membership.number(identity)
-    concerns = rules.concerns.get(identity, frozenset())
-    if number is None or not concerns:
-        return ()
-    own = OWN.match(number)
-    found = []
-    for direction in DIRECTIONS:
-        about = sorted(each for each in concerns if each.direction == direction)
-        if about:
-            asked = fabric("firewall", f"{direction} of {identity.namespace}")
-            ask = (goto(stage(direction, "ask")),)
-            found.append(flow(stage(direction, "concern"), 50, (own,), ask, asked))
-        if isolating := [rules.sections[each.section] for each in about if each.isolates]:
-            at = isolation(direction, settings.priorities)
-            mark = bytes((_VERDICTS["drop"], DIRECTIONS.index(direction))) + bytes(4)
-            log = (f.Controller(LOGGED + mark, 128),) if "drop" in settings.logged else ()
-            origin = isolation_origin(isolating, direction)
-            found.append(flow(at.table, at.priority, (own,), log, origin))
-    return tuple(found)
-
-
-def isolation_origin(sections: list[Section], direction: Direction) -> Origin:
-    """The origin of an isolation: every policy that asks for it, their names separated by commas."""
-    sources = [each.source for each in sections]
-    names = ",".join(sorted(each.name for each in sources))
-    uid = sources[0].uid if len(sources) == 1 else ""
-    return Origin(sources[0].kind, sources[0].namespace, names, uid, f"isolates {direction}")
-
-
-def compile_section(rules: Ruleset, key: str) -> tuple[tuple[f.Flow, ...], tuple[Problem, ...]]:
-    """What counts the connections that a section's rules allow, and what is wrong with it here."""
-    section = rules.sections.get(key)
-    if section is None:
-        return (), ()
-    found: list[f.Flow] = []
-    problems = []
-    if key in rules.crowded:
-        text = (
-            f"{section.source} finds no room among the policies of priority {section.priority}, so what it selects is cut "
-            "off; give it another priority, or fewer rules"
-        )
-        problems.append(Problem(section_origin(section), "PRIORITY_FULL", text))
-    for plan in rules.plans.get(key, ()):
-        number = rules.names.number(plan.name)
-        if number is None:
-            text = f"{rule_origin(rules, plan)} has no number left, and matches nothing; give the policy another name"
-            problems.append(Problem(section_origin(section), "NUMBERS_EXHAUSTED", text))
-        elif plan.rule.action == "allow":
-            table, rule = stage(plan.rule.direction, "count"), RULE.match(number)
-            on = (goto(stage(plan.rule.direction, "commit")),)
-            found.append(flow(table, 20, (rule, FIRST.match(1)), on, rule_origin(rules, plan, SESSIONS)))
-            found.append(flow(table, 10, (rule,), on, rule_origin(rules, plan, PACKETS)))
-    return tuple(found), tuple(problems)
-
-
-SESSIONS: Final = "sessions"
-PACKETS: Final = "packets"
-"""What a counting flow counts, at the end of its origin's detail: first packets of connections, and all others."""

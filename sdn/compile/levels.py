@@ -21,8 +21,9 @@ SLOTS: Final = (64, 60, 0, 60, 32, 0, 32)
 """By stage: how many places each priority has. Stages without priorities have fixed places."""
 _MAX_PRIORITY: Final = 1000
 
-DIRECT, JOINT, ISOLATION, _LEVELS = 1, 2, 3, 4
-"""Among NetworkPolicies: rules of one flow, rules of several, isolation. Place 0 is the way to the pod's own node."""
+DIRECT, JOINT, CUT, ISOLATION, _LEVELS = 1, 2, 3, 4, 5
+"""Among NetworkPolicies: rules of one flow, rules of several, resets of connections that are cut, isolation. Place 0 is the way to
+the pod's own node."""
 
 STRANGERS: Final = 65535
 """Priority of the drop of senders that cannot be, in table admin."""
@@ -40,9 +41,9 @@ def own_node(priorities: Priorities) -> int:
     return _network_policies(priorities)
 
 
-def isolation(direction: Direction, priorities: Priorities) -> Level:
-    """Where pods that NetworkPolicies isolate end."""
-    return Level(stage(direction, "application"), _network_policies(priorities) - ISOLATION)
+def isolation(direction: Direction, priorities: Priorities, *, cut: bool = False) -> Level:
+    """Where pods that NetworkPolicies isolate end; before that, where their connections are cut by a reset."""
+    return Level(stage(direction, "application"), _network_policies(priorities) - (CUT if cut else ISOLATION))
 
 
 def network_policy(direction: Direction, priorities: Priorities, *, joint: bool) -> Level:

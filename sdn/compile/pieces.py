@@ -20,9 +20,10 @@ from typing import Any, TypeAlias
 
 from sdn.compile.delta import Delta, Piece
 from sdn.compile.fabric import compile_fabric
-from sdn.compile.firewall import compile_clause, compile_firewall, compile_own, compile_section
+from sdn.compile.firewall import compile_firewall
 from sdn.compile.nodes import compile_node
 from sdn.compile.ports import compile_local, compile_remote
+from sdn.compile.rules import compile_clause, compile_own, compile_section
 from sdn.compile.ruleset import Ruleset
 from sdn.compile.segments import compile_switch
 from sdn.model import Intent, LogicalPort, Origin, Problem

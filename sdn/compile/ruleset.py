@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 from immutables import Map
 
 from firewall.order import rank
-from firewall.rules import DIRECTIONS, FAIL_CLOSED, Direction, Identity, PodGroup, Rule, Section
+from firewall.rules import DIRECTIONS, FAIL_CLOSED, Direction, Established, Identity, PodGroup, Rule, Section
 from sdn.compile.delta import Delta, Piece
 from sdn.compile.expand import ANY_POD, Clause, Variant, direct, joint, variants
 from sdn.compile.levels import SLOTS, level, network_policy, slots
@@ -35,6 +35,7 @@ class Plan(NamedTuple):
     slot: int
     variants: tuple[Variant, ...]
     is_joint: bool
+    cuts: bool  # it drops, and connections in their middle are reset
 
     def names(self) -> tuple[str, ...]:
         """What needs numbers: the rule itself, and each conjunction; the first shares the rule's."""
@@ -142,7 +143,7 @@ def _plan(rules: Ruleset, intent: Intent, stale: Iterable[str]) -> tuple[Ruleset
     for key in stale:
         section = rules.sections.get(key)
         remove.update(name for plan in plans.get(key, ()) for name in plan.names())
-        new, has_room = _plans(rules, section) if section else ((), True)
+        new, has_room = _plans(rules, section, intent.firewall.established) if section else ((), True)
         crowded = crowded - {key} if has_room else crowded | {key}
         store(plans, key, new)
         add.update(name for plan in new for name in plan.names())
@@ -153,8 +154,9 @@ def _plan(rules: Ruleset, intent: Intent, stale: Iterable[str]) -> tuple[Ruleset
     return rules, {key for key, held in rules.plans.items() if any(name in moved for p in held for name in p.names())}
 
 
-def _plans(rules: Ruleset, section: Section) -> tuple[tuple[Plan, ...], bool]:
+def _plans(rules: Ruleset, section: Section, established: Established) -> tuple[tuple[Plan, ...], bool]:
     """A section's rules as they stand on this node, and whether there was room for them."""
+    cuts = (section.established or established) == "cut"
     place = rules.placed[section.key]
     limit = SLOTS[place[0]]
     found = []
@@ -167,15 +169,16 @@ def _plans(rules: Ruleset, section: Section) -> tuple[tuple[Plan, ...], bool]:
         if first is None:
             has_room = False
             wanted, first = [rule for rule in FAIL_CLOSED if rule.direction == direction], limit - 1
-        found += [_rule_plan(rules, section, rule, first + number) for number, rule in enumerate(wanted)]
+        found += [_rule_plan(rules, section, rule, first + number, cuts) for number, rule in enumerate(wanted)]
     return tuple(plan for plan in found if plan.variants), has_room
 
 
-def _rule_plan(rules: Ruleset, section: Section, rule: Rule, slot: int) -> Plan:
+def _rule_plan(rules: Ruleset, section: Section, rule: Rule, slot: int, cuts: bool) -> Plan:
     members = rules.membership.members
     found = variants(section, rule, members, rules.membership.here)
     name = f"{section.key}/{rule.direction}/{rule.index}"
-    return Plan(name, section.key, rule, slot, found, is_joint=not all(each.is_direct for each in found))
+    cuts = cuts and rule.action == "drop"  # a reset beside the drop needs a flow that knows the whole decision
+    return Plan(name, section.key, rule, slot, found, cuts or not all(each.is_direct for each in found), cuts)
 
 
 def _claim(rules: Ruleset, intent: Intent, keys: Iterable[str]) -> tuple[Ruleset, set[Piece]]:
