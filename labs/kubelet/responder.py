@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from labs.kubelet import netns, sctp
 from labs.kubelet.answers import exchange, message, peer_text
+from sdn.sctp import PROTOCOL as SCTP
 
 _log = logging.getLogger(__name__)
 
@@ -326,7 +327,7 @@ def _udp(family: socket.AddressFamily, port: int) -> socket.socket:
 
 
 def _sctp(family: socket.AddressFamily) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, sctp.PROTOCOL)
+    sock = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, SCTP)
     try:
         _ask_for_address(sock)
     except OSError:
