@@ -29,5 +29,5 @@ def manifests() -> Path:
 
 def pytest_terminal_summary(terminalreporter, exitstatus, config) -> None:
     """Say how to have the tests in this order again, also where the header is not shown."""
-    if exitstatus != 0:
+    if exitstatus != 0 and hasattr(config.option, "randomly_seed"):
         terminalreporter.write_line(f"in this order again: --randomly-seed={config.option.randomly_seed}")

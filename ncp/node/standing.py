@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ipam.address import Address, Family
 from sdn.compile.delta import Delta
-from sdn.compile.firewall import FORWARD
+from sdn.compile.firewall import BACKWARD, FORWARD
 from sdn.conntrack import NUMBERS, Forbidden, Tracked, forbidden, parse
 from sdn.model import Intent
 from sdn.openflow.conntrack import Flush
@@ -91,6 +91,8 @@ def associations(flows: Iterable[InstalledFlow]) -> dict[Tracked, tuple[Rule, ..
     found: dict[Tracked, tuple[Rule, ...]] = {}
     back: dict[Tracked, Rule] = {}
     for flow in flows:
+        if flow.priority not in (FORWARD, BACKWARD):
+            continue
         terms = {name: value for name, value, _ in unpack_match(flow.match)}
         family: Family = 4 if "ipv4_src" in terms else 6
         source, destination = (Address(family, terms[f"ipv{family}_{end}"]) for end in ("src", "dst"))

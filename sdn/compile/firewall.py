@@ -49,7 +49,6 @@ ASKING: Final[f.Term] = ("ct_state", 0x22, 0x2A)
 """Established, in the direction in which it began."""
 RELATED: Final[f.Term] = ("ct_state", 0x24, 0x24)
 INVALID: Final[f.Term] = ("ct_state", 0x30, 0x30)
-TRACKED: Final[f.Term] = ("ct_state", 0x20, 0x30)
 RULE_BITS: Final = 32
 """Bits of the connection label, from the lowest, that hold the number of the rule that allowed the connection."""
 UNCOMMITTED: Final[f.Term] = ("ct_label", 0, (1 << RULE_BITS) - 1)
@@ -58,7 +57,9 @@ UNCOMMITTED: Final[f.Term] = ("ct_label", 0, (1 << RULE_BITS) - 1)
 _ECHOES: Final = ((*ICMPV4, ("icmpv4_type", 8, None)), (*ICMPV6, ("icmpv6_type", 128, None)))
 """Echo requests are asked about one by one: so a change of policy needs no look at what ICMP is tracked."""
 _PROTOCOLS: Final = (("tcp", 6), ("udp", 17), ("sctp", 132))
+_FIRST_FRAGMENT: Final[f.Term] = ("ip_frag", 1, 3)
 _LATER_FRAGMENT: Final[f.Term] = ("ip_frag", 3, 3)
+"""They have no ports: those of a new connection pass where its first fragment just did."""
 
 
 def compile_firewall(intent: Intent, node: TransportNode) -> list[f.Flow]:
@@ -76,7 +77,8 @@ def compile_firewall(intent: Intent, node: TransportNode) -> list[f.Flow]:
 
 def _tracking(direction: Direction) -> list[f.Flow]:
     at, then = partial(stage, direction), goto(_after(direction))
-    found = []
+    known, ask = fabric("firewall", "known association or fragment"), goto(at("concern"))
+    found = [flow(at("concern"), 60, (KNOWN.match(1),), (goto(at("count")),), known)]
     for eth in (ETH_IPV4, ETH_IPV6):
         sctp = (eth, ("ip_proto", SCTP, None))
         look = f.Resubmit(T["associations"])
@@ -92,17 +94,24 @@ def _tracking(direction: Direction) -> list[f.Flow]:
                 (*_associate(eth), then),
                 fabric("firewall", "association noted"),
             ),
+            flow(at("state"), 16, (NEW, eth, _LATER_FRAGMENT), (look, ask), fabric("firewall", "later fragment")),
             flow(at("commit"), 100, (NEW, eth), (_COMMIT, then), fabric("firewall", "connection committed")),
+            flow(
+                at("commit"),
+                105,
+                (NEW, eth, _FIRST_FRAGMENT),
+                (_COMMIT, _let_fragments_pass(eth), then),
+                fabric("firewall", "connection committed"),
+            ),
         ]
-    known = (f.CopyField("ct_label", RULE.register, RULE_BITS), goto(at("count")))
-    ask = goto(at("concern"))
+    labelled = (f.CopyField("ct_label", RULE.register, RULE_BITS), goto(at("count")))
     return [
         *found,
         flow(at("state"), 100, (INVALID,), (), drop("ct-invalid")),
         *(flow(at("state"), 95, (*echo, ASKING), (ask,), fabric("firewall", "echo request")) for echo in _ECHOES),
         flow(at("state"), 94, (KNOWN.match(1),), (goto(at("count")),), fabric("firewall", "established association")),
-        flow(at("state"), 90, (ESTABLISHED,), known, fabric("firewall", "established connection")),
-        flow(at("state"), 90, (RELATED,), known, fabric("firewall", "related to a connection")),
+        flow(at("state"), 90, (ESTABLISHED,), labelled, fabric("firewall", "established connection")),
+        flow(at("state"), 90, (RELATED,), (goto(at("count")),), fabric("firewall", "related to a connection")),
         flow(at("state"), 15, (NEW, UNCOMMITTED), (FIRST.set(1), ask), fabric("firewall", "new connection")),
         flow(at("state"), 10, (NEW,), (ask,), fabric("firewall", "new connection")),
     ]
@@ -125,34 +134,50 @@ def _forget(direction: Direction) -> tuple[f.Action, ...]:
 
 def _associate(eth: f.Term) -> tuple[f.Action, ...]:
     """Note an association in both directions, until it has been silent for a while."""
-    family = 4 if eth == ETH_IPV4 else 6
-    bits = 32 if family == 4 else 128
-    zone = f.LearnField(ZONE.register, ZONE.bits, source=ZONE.register, source_offset=ZONE.low, target_offset=ZONE.low)
-    fixed = (zone, f.LearnField("eth_type", 16, eth[1]), f.LearnField("ip_proto", 8, SCTP))
-    noted = (
-        f.LearnField(KNOWN.register, 1, 1, target_offset=KNOWN.low, load=True),
-        f.LearnField(RULE.register, RULE.bits, source=RULE.register, load=True),
-    )
     found = []
     for priority, ends in ((FORWARD, ("src", "dst")), (BACKWARD, ("dst", "src"))):
-        addresses = (
-            f.LearnField(f"ipv{family}_{end}", bits, source=f"ipv{family}_{of}")
-            for end, of in zip(("src", "dst"), ends, strict=True)
-        )
         ports = (
             f.LearnField(f"sctp_{end}", 16, source=f"sctp_{of}") for end, of in zip(("src", "dst"), ends, strict=True)
         )
-        fields = (*fixed, *addresses, *ports, *noted)
-        found.append(f.Learn(T["associations"], priority, LEARNED, fields, idle_timeout=SILENCE, delete_learned=False))
+        what = (f.LearnField("ip_proto", 8, SCTP), *ports)
+        found.append(_note(eth, priority, ends, what, SILENCE))
     return tuple(found)
 
 
-FORWARD, BACKWARD = 100, 99
-"""Priorities of a noted association's flows, by which they are told apart."""
+def _let_fragments_pass(eth: f.Term) -> f.Learn:
+    """Note, for a moment, that what follows between these two in later fragments belongs to a connection that may begin."""
+    return _note(eth, FRAGMENTS, ("src", "dst"), (f.LearnField("ip_frag", 2, 3),), MOMENT)
+
+
+def _note(
+    eth: f.Term, priority: int, ends: tuple[str, str], what: tuple[f.LearnField, ...], idle_timeout: int
+) -> f.Learn:
+    """Note the packet's rule for packets in the same zone between the same addresses (``ends``: which is which)."""
+    family, bits = (4, 32) if eth == ETH_IPV4 else (6, 128)
+    zone = f.LearnField(ZONE.register, ZONE.bits, source=ZONE.register, source_offset=ZONE.low, target_offset=ZONE.low)
+    addresses = (
+        f.LearnField(f"ipv{family}_{end}", bits, source=f"ipv{family}_{of}")
+        for end, of in zip(("src", "dst"), ends, strict=True)
+    )
+    fields = (
+        zone,
+        f.LearnField("eth_type", 16, eth[1]),
+        *addresses,
+        *what,
+        f.LearnField(KNOWN.register, 1, 1, target_offset=KNOWN.low, load=True),
+        f.LearnField(RULE.register, RULE.bits, source=RULE.register, load=True),
+    )
+    return f.Learn(T["associations"], priority, LEARNED, fields, idle_timeout=idle_timeout, delete_learned=False)
+
+
+FORWARD, BACKWARD, FRAGMENTS = 100, 99, 98
+"""Priorities of noted flows, by which they are told apart: an association the way it began, its answers, fragments."""
 LEARNED: Final = 0x5C79
 """Cookie of the flows that switches note."""
 SILENCE: Final = 300
 """Seconds without a packet after which an association is forgotten; SCTP sends heartbeats every 30 (RFC 9260 section 16)."""
+MOMENT: Final = 2
+"""Seconds without a later fragment after which none is expected any more."""
 SCTP: Final = 132
 
 
@@ -161,7 +186,7 @@ def _after(direction: Direction) -> str:
 
 
 def _asking(direction: Direction) -> list[f.Flow]:
-    """Load who and what is asked about; later fragments have no ports, and take them from their connection."""
+    """Load who and what is asked about."""
     at = partial(stage, direction)
     origin, then = fabric("stage", at("admin")), goto(at("admin"))
     peer = "dst" if direction == "egress" else "src"
@@ -177,9 +202,6 @@ def _asking(direction: Direction) -> list[f.Flow]:
             protocol = (eth, ("ip_proto", number, None))
             port = f.CopyField(f"{name}_dst", SERVICE.register, 16)
             found.append(flow(at("ask"), 20, protocol, (*who, SERVICE.set(number << 16), port, then), origin))
-            port = f.CopyField("ct_tp_dst", SERVICE.register, 16)
-            fragment = (*protocol, TRACKED, _LATER_FRAGMENT)
-            found.append(flow(at("ask"), 30, fragment, (*who, SERVICE.set(number << 16), port, then), origin))
     stranger = (PEER.match(STRANGER),)
     if direction == "ingress":
         found.append(flow(at("admin"), STRANGERS, stranger, (), drop("unknown-sender")))

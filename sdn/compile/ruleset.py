@@ -6,7 +6,7 @@ changes is what it would hold if it were made anew (a property test holds this).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -98,7 +98,8 @@ def advance(rules: Ruleset, intent: Intent, delta: Delta) -> tuple[Ruleset, set[
     if not stale:
         return rules, pieces
     rules, renamed = _plan(rules, intent, stale)
-    rules, changed = _claim(rules, intent, stale | renamed)
+    rewritten = {*delta.sections, *(rules.sections if delta.settings else ())}
+    rules, changed = _claim(rules, intent, stale | renamed, rewritten)
     return rules, pieces | changed | {("section", key) for key in stale | renamed}
 
 
@@ -181,8 +182,11 @@ def _rule_plan(rules: Ruleset, section: Section, rule: Rule, slot: int, cuts: bo
     return Plan(name, section.key, rule, slot, found, cuts or not all(each.is_direct for each in found), cuts)
 
 
-def _claim(rules: Ruleset, intent: Intent, keys: Iterable[str]) -> tuple[Ruleset, set[Piece]]:
-    """Let sections claim what their plans say, and give up what they no longer do."""
+def _claim(rules: Ruleset, intent: Intent, keys: Iterable[str], rewritten: Set[str]) -> tuple[Ruleset, set[Piece]]:
+    """Let sections claim what their plans say, and give up what they no longer do.
+
+    What a section says is in its flows, so all flows of one that is ``rewritten`` are made anew.
+    """
     claimed, concerned = rules.claimed.mutate(), rules.concerned.mutate()
     clauses, concerns = rules.clauses.mutate(), rules.concerns.mutate()
     pieces: set[Piece] = set()
@@ -195,6 +199,9 @@ def _claim(rules: Ruleset, intent: Intent, keys: Iterable[str]) -> tuple[Ruleset
         about = frozenset(_concerns(rules, section)) if section else frozenset()
         pieces.update(("own", each) for each in _exchange(concerns, concerned.get(key, frozenset()), about))
         store(concerned, key, about)
+        if key in rewritten:
+            pieces.update(("clause", each) for each, _ in new_claims)
+            pieces.update(("own", each) for each, _ in about)
     rules = replace(rules, claimed=claimed.finish(), concerned=concerned.finish())
     return replace(rules, clauses=clauses.finish(), concerns=concerns.finish()), pieces
 

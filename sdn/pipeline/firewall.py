@@ -54,25 +54,25 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
             "Let established connections pass, and what a pod's own node sends; drop what fits no connection. Echo requests "
             "are asked about one by one.",
             matches=frozenset(
-                {"ct_state", "ct_label", "known", "source", *_IP, "icmpv4_type", "icmpv6_type", *address}
+                {"ct_state", "ct_label", "known", "source", *_IP, "ip_frag", "icmpv4_type", "icmpv6_type", *address}
             ),
             writes=frozenset({"rule", "first"}),
-            goes_to=(at("concern"), at("count")),
+            goes_to=(at("concern"), at("count"), "associations"),
             miss=Miss(reason="ct-invalid"),
             observes=observes,
         ),
         Table(
             at("concern"),
             f"Ask the rules about new connections of pods that some policy is about in this direction ({direction}).",
-            matches=frozenset({"own"}),
-            goes_to=(at("ask"),),
+            matches=frozenset({"own", "known"}),
+            goes_to=(at("ask"), at("count")),
             miss=Miss(table=at("count")),
             observes=observes,
         ),
         Table(
             at("ask"),
             "Say what the rules are asked about: the identity of who is at the other end, the protocol and the port.",
-            matches=frozenset({*_IP, "ip_frag", "ct_state"}),
+            matches=frozenset(_IP),
             writes=frozenset({"next_hop_v4", "next_hop_v6", "service"}),
             goes_to=(at("admin"), "neighbour"),
             miss=Miss(reason="ethertype"),
@@ -117,7 +117,7 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
             at("commit"),
             "Enter new connections into connection tracking, and new SCTP associations into their table, with the rule that "
             "allowed them.",
-            matches=frozenset({"ct_state", "known", *_IP}),
+            matches=frozenset({"ct_state", "known", *_IP, "ip_frag"}),
             writes=frozenset({"ct_label"}),
             goes_to=(then,),
             miss=Miss(table=then),

@@ -242,9 +242,12 @@ PIPELINE: Final = Pipeline(
         ),
         Table(
             "associations",
-            "SCTP associations of pods here, both ways: the switch itself notes them when a rule lets one begin. Open "
-            "vSwitch's userspace connection tracking knows no ports of SCTP.",
-            matches=frozenset({"zone", *_IP_DST, "ipv4_src", "ipv6_src", "ip_proto", "sctp_src", "sctp_dst"}),
+            "What the switch notes itself: SCTP associations of pods here, both ways, when a rule lets one begin, for Open "
+            "vSwitch's userspace connection tracking knows no ports of SCTP; and, for a moment, that later fragments of a new "
+            "connection may follow its first.",
+            matches=frozenset(
+                {"zone", *_IP_DST, "ipv4_src", "ipv6_src", "ip_proto", "sctp_src", "sctp_dst", "ip_frag"}
+            ),
             writes=frozenset({"known", "rule"}),
             goes_to=(),
             miss=Miss(back=True),
