@@ -50,14 +50,14 @@ def matrix(
 ) -> None:
     """Every pod to every other on its container ports: expected, traced and observed."""
     from ncp.probe import run
-    from ncp.probe.model import EXTERNAL, PROTOCOLS
+    from ncp.probe.model import EXTERNAL, PROTOCOLS, is_host
     from ncp.probe.site import matrix as all_probes
 
     site = run.site(kubeconfig, state)
     names = [
         name
         for name in sorted(site.endpoints)
-        if name != EXTERNAL and (not pods or name in pods) and (not namespace or name.split("/")[0] in namespace)
+        if not is_host(name) and (not pods or name in pods) and (not namespace or name.split("/")[0] in namespace)
     ]
     unknown = [name for name in pods if name not in site.endpoints]
     if unknown:

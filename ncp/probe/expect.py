@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from firewall.verdict import Connection, World, judge
-from ipam.address import Address
-from ncp.probe.model import EXTERNAL, Endpoint, Probe, Verdict
+from firewall.verdict import Connection, World, decide, judge
+from ncp.probe.model import EXTERNAL, Endpoint, Probe, Verdict, is_host
 from sdn.model import Intent, LogicalPort
 
 Listening = Mapping[tuple[str, str, int], bool]
@@ -26,21 +25,39 @@ def expected(
         name = probe.source if here is None else probe.destination
         return Verdict("no", f"{name} has no IPv{probe.family} address")
     for endpoint in (source, destination):
-        if endpoint.name != EXTERNAL and (why := _unplaced(intent, endpoint.name)):
+        if not is_host(endpoint.name) and (why := _unplaced(intent, endpoint.name)):
             return Verdict("no", why)
     if probe.protocol == "neighbour":
         return _neighbour(intent, probe)
     if EXTERNAL in (probe.source, probe.destination) and intent.tier0.exit_node not in intent.nodes:
         return Verdict("no", "tier-0 has no exit node")
     protocol = None if probe.protocol == "icmp" else probe.protocol
-    said = judge(world, Connection(here, there, protocol, probe.port))
+    connection = Connection(here, there, protocol, probe.port)
+    said = judge(world, connection)
+    causes, stages = tuple(cause.brief for cause in said.causes), _stages(world, connection)
     if not said.allowed:
-        causes = tuple(cause.brief for cause in said.causes)
-        return Verdict("rejected" if said.action == "reject" else "no", said.why, causes)
-    path = _path(intent, probe, there)
+        return Verdict("rejected" if said.action == "reject" else "no", said.why, causes, stages)
+    path = _path(intent, probe)
     if probe.protocol == "icmp" or listening.get((probe.destination, probe.protocol, probe.port)):
-        return Verdict("yes", path)
-    return Verdict("refused", f"{path}; nothing listens on {probe.protocol}/{probe.port}")
+        return Verdict("yes", path, causes, stages)
+    return Verdict("refused", f"{path}; nothing listens on {probe.protocol}/{probe.port}", causes, stages)
+
+
+def _stages(world: World, connection: Connection) -> tuple[str, ...]:
+    """What is said at the sender's port and, where it is let go, at the receiver's."""
+    source, destination = world.at(connection.source), world.at(connection.destination)
+    if source is not None and destination is not None and source.name == destination.name:
+        return ()
+    found = []
+    for direction, own, peer in (("egress", source, destination), ("ingress", destination, source)):
+        if own is None:
+            continue
+        said = decide(world, direction, own, peer, connection)
+        why = " and ".join(cause.brief for cause in said.causes) or said.why
+        found.append(f"{direction} of {own.name}: {said.action}, {why}")
+        if not said.allowed:
+            break
+    return tuple(found)
 
 
 def routers_crossed(intent: Intent, source: LogicalPort, destination: LogicalPort) -> int:
@@ -69,7 +86,7 @@ def _neighbour(intent: Intent, probe: Probe) -> Verdict:
     return Verdict("no", "not neighbours on one segment")
 
 
-def _path(intent: Intent, probe: Probe, there: Address) -> str:
+def _path(intent: Intent, probe: Probe) -> str:
     source, destination = intent.ports.get(probe.source), intent.ports.get(probe.destination)
     if source and destination:
         crossed = routers_crossed(intent, source, destination)

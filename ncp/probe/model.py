@@ -11,6 +11,8 @@ PROTOCOLS: Final[tuple[Protocol, ...]] = ("tcp", "udp", "sctp", "icmp", "neighbo
 
 EXTERNAL: Final = "external"
 """The source or destination that is the host beyond tier-0."""
+NODE: Final = "node:"
+"""What stands before a node's name where the source or destination is that node itself."""
 
 Answer: TypeAlias = Literal["yes", "no", "refused", "rejected", "unknown"]
 """yes: it arrives and is answered; refused: it arrives, and nobody listens; rejected: a policy turns it away; no: silence;
@@ -23,7 +25,7 @@ class Probe(NamedTuple):
     ``neighbour`` asks for the destination's MAC address (ARP or neighbour solicitation); it has no port.
     """
 
-    source: str  # "namespace/pod" or EXTERNAL
+    source: str  # "namespace/pod", EXTERNAL, or NODE and a node's name
     destination: str
     family: Family
     protocol: Protocol
@@ -35,28 +37,37 @@ class Probe(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """A place probes are sent from or to: a port with its switch, or the external host."""
+    """A place probes are sent from or to: a port with its switch, or a host, whose kernel chooses the next hop."""
 
     name: str
     addresses: tuple[Address, ...]
-    netns: str  # name under /run/netns; empty: unknown, so nothing can be sent from it
-    interface: str = "eth0"
-    node: str = ""
-    mac: int = 0
+    netns: str  # name under /run/netns, or a path; empty: unknown, so nothing can be sent from it
+    interface: str = "eth0"  # empty: all of them
+    node: str = ""  # where its packets enter a switch of ours; empty: nowhere
+    mac: int = 0  # of the port they enter by
     vni: int = 0
     ofport: int = 0
+    is_host: bool = False
 
     def address(self, family: Family) -> Address | None:
         """Its address of a family."""
         return next((each for each in self.addresses if each.family == family), None)
 
+    def is_beside(self, other: Endpoint) -> bool:
+        """Whether both are on one segment, so that packets go straight to the other's MAC address."""
+        return self.vni == other.vni != 0
+
 
 class Verdict(NamedTuple):
-    """An answer and the reason for it, in words; ``causes`` are the policies that say so, each with its rule."""
+    """An answer and the reason for it, in words; ``causes`` are the policies that turn it away, each with its rule.
+
+    ``stages`` is what each stage of the firewall that was asked said, in their order: ``egress: allow, …``.
+    """
 
     answer: Answer
     why: str = ""
     causes: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
 
 
 class Result(NamedTuple):
@@ -89,5 +100,15 @@ _ALIKE: Final = {("rejected", "refused")}
 """On the wire a TCP reset by a policy is that of a closed port."""
 
 
+def is_host(name: str) -> bool:
+    """Whether an endpoint of that name is a host, and no pod."""
+    return name == EXTERNAL or name.startswith(NODE)
+
+
+def arrives(answer: Answer) -> bool:
+    """Whether it is the answer to a probe that nobody turns away."""
+    return answer in ("yes", "refused")
+
+
 def _class(answer: Answer) -> str:
-    return "arrives" if answer in ("yes", "refused") else answer
+    return "arrives" if arrives(answer) else answer

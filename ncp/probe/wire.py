@@ -12,40 +12,33 @@ import itertools
 import random
 import select
 import socket
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pyroute2.netns import setns
-from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import (
-    ICMPv6DestUnreach,
-    ICMPv6EchoReply,
-    ICMPv6EchoRequest,
-    ICMPv6ND_NA,
-    ICMPv6ND_NS,
-    ICMPv6NDOptSrcLLAddr,
-    IPv6,
-)
-from scapy.layers.l2 import ARP, Ether
-from scapy.layers.sctp import SCTP, SCTPChunkAbort, SCTPChunkInit, SCTPChunkInitAck
-from scapy.packet import Packet, Raw
-from scapy.utils6 import in6_getnsma, in6_getnsmac
 
 from ipam.address import Address
+from ncp.probe.answers import Question, identify
+from ncp.probe.frames import build
 from ncp.probe.model import EXTERNAL, Endpoint, Probe, Verdict
-from ncp.translate.objects import format_mac
-from sdn.pipeline.registers import GATEWAY_MAC
+
+__all__ = ["Station", "build", "external_endpoint", "observe", "packet_socket", "run_in"]
 
 ETH_P_ALL: Final = 3
 FIRST_PORT: Final = 33000
 LAST_PORT: Final = 61000
+AT_ONCE: Final = 4000
+"""Probes of one round: what answers has to be told apart by number."""
+BURST: Final = 24
+"""Packets sent without a look at what came back: a switch takes them one by one, and its sockets hold few."""
+QUIET: Final = 0.15
+"""Seconds without an answer after which a round is over, at first; later rounds wait longer."""
 
 
 def run_in(netns: str, work: Callable[[], Any]) -> Any:
-    """Call ``work`` in a thread inside a network namespace (its name under /run/netns) and return its result.
+    """Call ``work`` in a thread inside a network namespace (its name under /run/netns, or a path) and return its result.
 
     Raises:
         OSError: there is no such namespace.
@@ -89,13 +82,13 @@ def packet_socket(netns: str, interface: str) -> socket.socket:
 class Station:
     """Where probes of one source leave and their answers arrive: a pod's interface, or a host that routes by itself.
 
-    A source without an interface name is a host: its kernel chooses the next hop of packets that are handed to it.
+    A host's kernel chooses the next hop of packets that are handed to it.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.receiving = packet_socket(endpoint.netns, endpoint.interface)
         self._routed: dict[int, socket.socket] = {}
-        if not endpoint.interface:
+        if endpoint.is_host:
             self._routed = run_in(endpoint.netns, _raw_sockets)
 
     def __enter__(self) -> Station:
@@ -114,6 +107,14 @@ class Station:
         else:
             self._routed[6].sendto(frame[14:], (socket.inet_ntop(socket.AF_INET6, frame[38:54]), 0))
 
+    def received(self) -> Iterator[bytes]:
+        """The frames that have come in by now."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                frame, address = self.receiving.recvfrom(65535)
+                if address[2] != socket.PACKET_OUTGOING:
+                    yield frame
+
 
 def _raw_sockets() -> dict[int, socket.socket]:
     """Sockets that take whole IP packets, by family."""
@@ -123,114 +124,11 @@ def _raw_sockets() -> dict[int, socket.socket]:
     return {4: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW), 6: v6}
 
 
-def build(source: Endpoint, destination: Endpoint, probe: Probe, number: int, *, ttl: int = 64) -> bytes:
-    """The Ethernet frame of a probe. ``number`` is its source port or identifier."""
-    here, there = source.address(probe.family), destination.address(probe.family)
-    mac = format_mac(source.mac)
-    if probe.protocol == "neighbour":
-        return bytes(_neighbour(mac, str(here), str(there), probe.family))
-    same = source.vni == destination.vni and source.vni != 0
-    ether = Ether(src=mac, dst=format_mac(destination.mac if same else GATEWAY_MAC))
-    network = (
-        IP(src=str(here), dst=str(there), ttl=ttl)
-        if probe.family == 4
-        else IPv6(src=str(here), dst=str(there), hlim=ttl)
-    )
-    return bytes(ether / network / _transport(probe, number))
-
-
-def _neighbour(mac: str, here: str, there: str, family: int) -> Packet:
-    if family == 4:
-        return Ether(src=mac, dst="ff:ff:ff:ff:ff:ff") / ARP(op=1, hwsrc=mac, psrc=here, pdst=there)
-    group = in6_getnsma(socket.inet_pton(socket.AF_INET6, there))
-    return (
-        Ether(src=mac, dst=in6_getnsmac(group))
-        / IPv6(src=here, dst=socket.inet_ntop(socket.AF_INET6, group), hlim=255)
-        / ICMPv6ND_NS(tgt=there)
-        / ICMPv6NDOptSrcLLAddr(lladdr=mac)
-    )
-
-
-def _transport(probe: Probe, number: int) -> Packet:
-    match probe.protocol:
-        case "tcp":
-            return TCP(sport=number, dport=probe.port, flags="S", seq=number, options=[("MSS", 1300)])
-        case "udp":
-            return UDP(sport=number, dport=probe.port) / Raw(b"who\n")
-        case "sctp":
-            init = SCTPChunkInit(init_tag=number, a_rwnd=65536, n_out_streams=1, n_in_streams=1, init_tsn=number)
-            return SCTP(sport=number, dport=probe.port, tag=0) / init
-        case "icmp":
-            return ICMP(type=8, id=number, seq=1) if probe.family == 4 else ICMPv6EchoRequest(id=number, seq=1)
-    raise ValueError(f"{probe.protocol} has no transport packet")
-
-
-def identify(frame: bytes) -> tuple[tuple[str, int, int, str], Verdict] | None:
-    """What an incoming frame answers, as (protocol, family, number or 0, peer address), and how; None: nothing of ours."""
-    kind = frame[12:14]
-    if kind == b"\x08\x06" and frame[20:22] == b"\x00\x02":
-        return ("neighbour", 4, 0, socket.inet_ntoa(frame[28:32])), Verdict("yes", f"is at {frame[22:28].hex(':')}")
-    if kind == b"\x08\x00":
-        return _identify_ip(frame[14:], 4)
-    if kind == b"\x86\xdd":
-        return _identify_ip(frame[14:], 6)
-    return None
-
-
-def _identify_ip(packet: bytes, family: int) -> tuple[tuple[str, int, int, str], Verdict] | None:
-    parsed = IP(packet) if family == 4 else IPv6(packet)
-    peer = str(parsed.src)
-    if (ICMP in parsed and parsed[ICMP].type == 3) or ICMPv6DestUnreach in parsed:
-        return _identify_unreachable(parsed, family)  # first: it quotes the packet it is about
-    if TCP in parsed:
-        flags = parsed[TCP].flags
-        if "R" in flags:
-            return ("tcp", family, parsed[TCP].dport, peer), Verdict("refused", "reset")
-        if flags == "SA":
-            return ("tcp", family, parsed[TCP].dport, peer), Verdict("yes", "SYN-ACK")
-        return None
-    if SCTPChunkInitAck in parsed:
-        return ("sctp", family, parsed[SCTP].dport, peer), Verdict("yes", "INIT-ACK")
-    if SCTPChunkAbort in parsed:
-        return ("sctp", family, parsed[SCTP].dport, peer), Verdict("refused", "ABORT")
-    return _identify_datagram(parsed, family, peer)
-
-
-def _identify_datagram(parsed: Packet, family: int, peer: str) -> tuple[tuple[str, int, int, str], Verdict] | None:
-    if ICMP in parsed and parsed[ICMP].type == 0:
-        return ("icmp", 4, parsed[ICMP].id, peer), Verdict("yes", f"echo reply, TTL {parsed.ttl}")
-    if ICMPv6EchoReply in parsed:
-        return ("icmp", 6, parsed[ICMPv6EchoReply].id, peer), Verdict("yes", f"echo reply, hop limit {parsed.hlim}")
-    if ICMPv6ND_NA in parsed:
-        return ("neighbour", 6, 0, str(parsed[ICMPv6ND_NA].tgt)), Verdict(
-            "yes", f"is at {parsed.payload.payload.lladdr}"
-        )
-    if UDP in parsed:
-        return ("udp", family, parsed[UDP].dport, peer), Verdict("yes", f"{len(parsed[UDP].payload)} bytes")
-    return None
-
-
-def _identify_unreachable(parsed: Packet, family: int) -> tuple[tuple[str, int, int, str], Verdict] | None:
-    quoted = bytes(parsed[ICMP].payload if family == 4 else parsed[ICMPv6DestUnreach].payload)
-    header = (quoted[0] & 15) * 4 if family == 4 else 40
-    protocol = {6: "tcp", 17: "udp", 132: "sctp", 1: "icmp", 58: "icmp"}.get(quoted[9] if family == 4 else quoted[6])
-    if protocol is None or len(quoted) < header + 8:
-        return None
-    number = struct.unpack_from("!H", quoted, header + 4 if protocol == "icmp" else header)[0]
-    raw = quoted[16:20] if family == 4 else quoted[24:40]
-    peer = socket.inet_ntop(socket.AF_INET if family == 4 else socket.AF_INET6, raw)
-    code = parsed[ICMP].code if family == 4 else parsed[ICMPv6DestUnreach].code
-    if code == (13 if family == 4 else 1):
-        return (protocol, family, number, peer), Verdict("rejected", "ICMP: administratively prohibited")
-    return (protocol, family, number, peer), Verdict("refused", "ICMP unreachable")
-
-
 def observe(
     endpoints: Mapping[str, Endpoint],
     probes: Iterable[Probe],
     *,
-    wait: float = 0.4,
-    attempts: int = 2,
+    waits: Sequence[float] = (QUIET, 2 * QUIET),
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[Probe, Verdict]:
     """Send every probe and tell what came back.
@@ -238,33 +136,39 @@ def observe(
     Args:
         endpoints: sources and destinations by name; a source without a namespace makes its probes ``unknown``.
         probes: what to send.
-        wait: seconds to wait for the last answers of a round.
-        attempts: rounds before silence is believed.
+        waits: a round for each: what is still unanswered is sent, and the round is over when nothing has come back for
+            so many seconds. Who is silent in all of them is silent.
         progress: told how many answers are in.
     """
     found: dict[Probe, Verdict] = {}
     open_probes: list[Probe] = []
-    for probe in probes:
-        source, destination = endpoints.get(probe.source), endpoints.get(probe.destination)
-        if source is None or not source.netns or destination is None:
-            found[probe] = Verdict("unknown", f"nothing can be sent from {probe.source} here")
-        elif source.address(probe.family) is None or destination.address(probe.family) is None:
-            found[probe] = Verdict("no", f"no IPv{probe.family} address on one side")
+    for probe in dict.fromkeys(probes):
+        if verdict := _unaskable(endpoints, probe):
+            found[probe] = verdict
         else:
             open_probes.append(probe)
     # Somewhere else each time: a connection that a switch still knows would be let pass without a question.
     numbers = itertools.count(random.randrange(LAST_PORT - FIRST_PORT))
     numbers = (FIRST_PORT + number % (LAST_PORT - FIRST_PORT) for number in numbers)
     with contextlib.ExitStack() as stack:
-        stations = {n: stack.enter_context(Station(endpoints[n])) for n in {probe.source for probe in open_probes}}
-        for _ in range(attempts):
+        names = dict.fromkeys(probe.source for probe in open_probes)
+        stations = {name: stack.enter_context(Station(endpoints[name])) for name in names}
+        for wait in waits:
             left = [probe for probe in open_probes if probe not in found]
-            if not left:
-                break
-            for probe, verdict in _round(endpoints, stations, left, numbers, wait):
-                found[probe] = verdict
-                progress(len(found))
+            for start in range(0, len(left), AT_ONCE):
+                for probe, verdict in _round(endpoints, stations, left[start : start + AT_ONCE], numbers, wait):
+                    found[probe] = verdict
+                    progress(len(found))
     return {**{probe: Verdict("no", "silence") for probe in open_probes}, **found}
+
+
+def _unaskable(endpoints: Mapping[str, Endpoint], probe: Probe) -> Verdict | None:
+    source, destination = endpoints.get(probe.source), endpoints.get(probe.destination)
+    if source is None or not source.netns or destination is None:
+        return Verdict("unknown", f"nothing can be sent from {probe.source} here")
+    if source.address(probe.family) is None or destination.address(probe.family) is None:
+        return Verdict("no", f"no IPv{probe.family} address on one side")
+    return None
 
 
 def _round(
@@ -274,49 +178,39 @@ def _round(
     numbers: Iterator[int],
     wait: float,
 ) -> Iterator[tuple[Probe, Verdict]]:
-    waiting: dict[tuple[str, tuple[str, int, int, str]], Probe] = {}
+    waiting: dict[tuple[str, Question], Probe] = {}
     frames = []
     for probe in probes:
         number = 0 if probe.protocol == "neighbour" else next(numbers)
-        destination = endpoints[probe.destination]
-        peer = str(destination.address(probe.family))
-        waiting[probe.source, (probe.protocol, probe.family, number, peer)] = probe
-        frames.append((probe.source, build(endpoints[probe.source], destination, probe, number)))
+        source, destination = endpoints[probe.source], endpoints[probe.destination]
+        peer = destination.address(probe.family)
+        assert peer is not None
+        waiting[probe.source, Question(probe.protocol, probe.family, number, peer, probe.port)] = probe
+        frames.append((stations[probe.source], build(source, destination, probe, number)))
     poll = select.poll()
-    names = {}
-    for name, station in stations.items():
-        poll.register(station.receiving, select.POLLIN)
-        names[station.receiving.fileno()] = name
-    for index, (source, frame) in enumerate(frames):
-        stations[source].send(frame)
-        if index % 16 == 15:
-            yield from _receive(poll, stations, names, waiting, 0)
-    deadline = time.monotonic() + wait
-    while waiting and (left := deadline - time.monotonic()) > 0:
-        for answer in _receive(poll, stations, names, waiting, left):
-            deadline = time.monotonic() + wait
-            yield answer
+    by_fileno = {station.receiving.fileno(): name for name, station in stations.items()}
+    for fileno in by_fileno:
+        poll.register(fileno, select.POLLIN)
 
-
-def _receive(
-    poll: select.poll,
-    stations: Mapping[str, Station],
-    names: Mapping[int, str],
-    waiting: dict[tuple[str, tuple[str, int, int, str]], Probe],
-    timeout: float,
-) -> Iterator[tuple[Probe, Verdict]]:
-    for fileno, _ in poll.poll(timeout * 1000):
-        name = names[fileno]
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                frame, address = stations[name].receiving.recvfrom(65535)
-                if address[2] == socket.PACKET_OUTGOING:
-                    continue
+    def answers(seconds: float) -> Iterator[tuple[Probe, Verdict]]:
+        for fileno, _ in poll.poll(seconds * 1000):
+            name = by_fileno[fileno]
+            for frame in stations[name].received():
                 answer = identify(frame)
                 if answer and (probe := waiting.pop((name, answer[0]), None)):
                     yield probe, answer[1]
 
+    for index, (station, frame) in enumerate(frames):
+        station.send(frame)
+        if index % BURST == BURST - 1:
+            yield from answers(0.001)
+    deadline = time.monotonic() + wait
+    while waiting and (left := deadline - time.monotonic()) > 0:
+        for answer in answers(left):
+            deadline = time.monotonic() + wait
+            yield answer
+
 
 def external_endpoint(netns: str, addresses: tuple[Address, ...]) -> Endpoint:
     """The host beyond tier-0, as a source or destination."""
-    return Endpoint(EXTERNAL, addresses, netns, interface="")
+    return Endpoint(EXTERNAL, addresses, netns, interface="", is_host=True)
