@@ -12,7 +12,7 @@ from firewall.labels import OPERATORS, Requirement, Selector
 from firewall.rules import ESTABLISHED, PROTOCOLS, Cidr, Established, IpBlock, Protocol, Service, Source
 
 Json = Mapping[str, Any]
-ESTABLISHED_ANNOTATION = "ncp/established-connections"
+ESTABLISHED_ANNOTATION = "ncp/established_connections"
 Chosen = TypeVar("Chosen", bound=str)
 _CIDR = re.compile(r"[0-9A-Fa-f.:]+/(0|[1-9][0-9]{0,2})", re.ASCII)
 

@@ -108,11 +108,10 @@ class Realisation(NamedTuple):
 def realisation(policy: Object, section: Section, nodes: frozenset[str]) -> Realisation:
     """What the annotations of a policy say of the nodes that must enforce it."""
     generation = str(policy["metadata"].get("generation") or 0)
-    prefix = f"{REALISED}."
     said = {
-        name.removeprefix(prefix): value
+        name.removeprefix(REALISED): value
         for name, value in (policy["metadata"].get("annotations") or {}).items()
-        if name.startswith(prefix)
+        if name.startswith(REALISED)
     }
     waiting = tuple(sorted(node for node in nodes if said.get(node) != generation))
     stale = tuple(sorted(said.keys() - nodes))

@@ -118,7 +118,7 @@ class PolicyStatus:
         """Write the annotations that are not as they should be; the policy as it is then."""
         meta = policy["metadata"]
         fault = f"{POLICY_INVALID}: {section.fault}" if section.fault else None
-        wanted = {REALISATION: str(found), ERROR: fault, **{f"{REALISED}.{node}": None for node in found.stale}}
+        wanted = {REALISATION: str(found), ERROR: fault, **{REALISED + node: None for node in found.stale}}
         changed = {name: value for name, value in wanted.items() if annotation(policy, name) != value}
         if not changed:
             return policy

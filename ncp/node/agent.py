@@ -80,7 +80,7 @@ class NodeAgent:
         self.firewall_log = FirewallLog()
         self._owner = owner_of(self.cluster)
         self._reporter = ProblemReporter(kube, place.node)
-        self._realised = Notes(kube, f"{REALISED}.{place.node}", self._noted)
+        self._realised = Notes(kube, REALISED + place.node, self._noted)
         self.switch = Switch(
             place.rundir,
             self.bridge,
@@ -228,7 +228,7 @@ class NodeAgent:
 
     def _noted(self) -> dict[Noted, str]:
         """What the policies say of this node by now."""
-        name = f"{REALISED}.{self.place.node}"
+        name = REALISED + self.place.node
         return {
             Noted(resource, *key): value
             for kind, resource in POLICIES.items()

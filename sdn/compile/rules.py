@@ -115,6 +115,8 @@ def compile_own(rules: Ruleset, identity: Identity, settings: FirewallSettings) 
             asked = fabric("firewall", f"{direction} of {identity.namespace}")
             ask = (goto(stage(direction, "ask")),)
             found.append(flow(stage(direction, "concern"), 50, (own,), ask, asked))
+        if shutting := [rules.sections[each.section] for each in about if each.shuts]:
+            found.append(flow(stage(direction, "concern"), 60, (own,), (), isolation_origin(shutting, direction)))
         if isolating := [rules.sections[each.section] for each in about if each.isolates]:
             found += _isolated(own, isolating, direction, settings)
     return tuple(found)
@@ -156,7 +158,7 @@ def compile_section(rules: Ruleset, key: str) -> tuple[tuple[f.Flow, ...], tuple
     for plan in rules.plans.get(key, ()):
         number = rules.names.number(plan.name)
         if number is None:
-            text = f"{rule_origin(rules, plan)} has no number left, and matches nothing; give the policy another name"
+            text = f"{rule_origin(rules, plan)} has no number left, so what the policy selects is cut off; give it another name"
             problems.append(Problem(section_origin(section), "NUMBERS_EXHAUSTED", text))
         elif plan.rule.action == "allow":
             table, rule = stage(plan.rule.direction, "count"), RULE.match(number)

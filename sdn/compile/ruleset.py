@@ -51,11 +51,15 @@ class Claim(NamedTuple):
 
 
 class Concern(NamedTuple):
-    """A section is about pods of an identity, in a direction; ``isolates`` them where it is a NetworkPolicy."""
+    """A section is about pods of an identity, in a direction; ``isolates`` them where it is a NetworkPolicy.
+
+    Where a rule of the section has no number left, the section ``shuts`` them off: half of it would be worse.
+    """
 
     direction: Direction
     section: str
     isolates: bool
+    shuts: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,13 +239,15 @@ def _claims(rules: Ruleset, intent: Intent, plan: Plan) -> Iterable[tuple[Clause
 
 def _concerns(rules: Ruleset, section: Section) -> Iterable[tuple[Identity, Concern]]:
     membership = rules.membership
+    names = (name for plan in rules.plans.get(section.key, ()) for name in plan.names())
+    shuts = any(rules.names.number(name) is None for name in names)
     for direction in section.isolates:
         for group in section.applied_to:
-            concern = Concern(direction, section.key, section.tier == "NetworkPolicy")
+            concern = Concern(direction, section.key, section.tier == "NetworkPolicy", shuts)
             yield from ((each, concern) for each in membership.members(group) if membership.here(each))
     for rule in section.rules:
         if rule.direction in section.isolates:
             continue
         for group in section.applied_to if rule.applied_to is None else rule.applied_to:
-            concern = Concern(rule.direction, section.key, isolates=False)
+            concern = Concern(rule.direction, section.key, isolates=False, shuts=shuts)
             yield from ((each, concern) for each in membership.members(group) if membership.here(each))

@@ -14,7 +14,7 @@ PAGE = (ROOT / "docs" / "annotations.md").read_text()
 CODE = re.compile(r"[A-Z]+(?:_[A-Z]+)+")
 ANNOTATION = re.compile(r"ncp/[a-z_]+(?:\.[a-z_]*)?")
 PLACES_OF_CODES = ("ncp/manager", "ncp/node", "ncp/translate", "sdn/compile", "sdn/program.py")
-PLACES_OF_NAMES = ("ncp", "sdn", "ipam", "labs")
+PLACES_OF_NAMES = ("ncp", "sdn", "ipam", "firewall", "labs")
 SAYING = {"Problem": 1, "Failure": 0, "Note": 0}
 """Where a call has its code."""
 

@@ -165,8 +165,8 @@ SECURITY_POLICIES = [
     (acts(ports=[{"port": 80, "protocol": "ICMP"}]), "spec.rules[1].ports[0].protocol: 'ICMP'"),
 ]  # fmt: skip
 
-NOTED = {"ncp/established-connections": "never"}
-ANNOTATION = "metadata.annotations[ncp/established-connections]: 'never'; allowed: keep, recheck, cut"
+NOTED = {"ncp/established_connections": "never"}
+ANNOTATION = "metadata.annotations[ncp/established_connections]: 'never'; allowed: keep, recheck, cut"
 FAULTY = [
     *[(network_policy, {"podSelector": WEB, **spec}, said) for spec, said in NETWORK_POLICIES],
     *[(cluster_policy, spec, said) for spec, said in CLUSTER_POLICIES],
@@ -220,13 +220,13 @@ def test_a_faulty_cluster_policy_closes_in_its_tier(tier):
 @pytest.mark.parametrize("make", [network_policy, cluster_policy, security_policy])
 @pytest.mark.parametrize("word", ["keep", "recheck", "cut", None])
 def test_a_policy_may_say_what_becomes_of_established_connections(make, word):
-    section = make(annotations={"ncp/established-connections": word} if word else {"other": "x"})
+    section = make(annotations={"ncp/established_connections": word} if word else {"other": "x"})
     assert (section.established, section.fault) == (word, "")
 
 
 @pytest.mark.parametrize("make", [network_policy, cluster_policy, security_policy])
 @pytest.mark.parametrize("word", ["", "Keep", "keep ", "drop"])
 def test_another_word_on_established_connections_is_a_fault(make, word):
-    section = make(annotations={"ncp/established-connections": word})
-    assert f"metadata.annotations[ncp/established-connections]: {word!r}" in section.fault
+    section = make(annotations={"ncp/established_connections": word})
+    assert f"metadata.annotations[ncp/established_connections]: {word!r}" in section.fault
     assert section.established is None

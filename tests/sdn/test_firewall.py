@@ -325,6 +325,22 @@ def test_policies_that_find_no_room_at_their_priority_cut_off_what_they_select(c
         assert all(not flow.actions for flow in drops)
 
 
+@pytest.mark.parametrize("port", [80, 81])
+def test_a_policy_with_a_rule_that_has_no_number_left_cuts_off_what_it_selects(monkeypatch, port):
+    monkeypatch.setattr("sdn.compile.numbers._slot", lambda name: 0)
+    allowed = [{"action": "Accept", "from": [{"namespaces": {}}]}]
+    denied = [{"action": "Deny", "from": [{"namespaces": {}}], "protocols": [{"tcp": {"destinationPort": {"number": 81}}}]}]
+    many = {"tier": "Admin", "subject": {"namespaces": {}}, "ingress": (denied + allowed) * 12}
+    sections = [
+        clusterpolicy.section({"metadata": {"name": f"p{n}"}, "spec": {**many, "priority": n}}) for n in range(3)
+    ]
+    fabric = Fabric(world(sections))
+    pods = [fabric.intent.ports[name].addresses[0] for name in ("red/a", "red/b")]
+    outcomes = fabric.begin(*pods, "tcp", port)
+    assert not delivered(fabric.intent, outcomes, Ends(*pods, "tcp", port))
+    assert {p.reason for p in fabric.programs["node1"].all_problems()} == {"NUMBERS_EXHAUSTED"}
+
+
 def test_a_node_reaches_its_own_pods_and_no_forged_address_does():
     fabric = Fabric(world([policy("deny", {"podSelector": {}, "policyTypes": ["Ingress"]})]))
     pod = fabric.intent.ports["red/a"]
