@@ -329,7 +329,9 @@ def test_policies_that_find_no_room_at_their_priority_cut_off_what_they_select(c
 def test_a_policy_with_a_rule_that_has_no_number_left_cuts_off_what_it_selects(monkeypatch, port):
     monkeypatch.setattr("sdn.compile.numbers._slot", lambda name: 0)
     allowed = [{"action": "Accept", "from": [{"namespaces": {}}]}]
-    denied = [{"action": "Deny", "from": [{"namespaces": {}}], "protocols": [{"tcp": {"destinationPort": {"number": 81}}}]}]
+    denied = [
+        {"action": "Deny", "from": [{"namespaces": {}}], "protocols": [{"tcp": {"destinationPort": {"number": 81}}}]}
+    ]
     many = {"tier": "Admin", "subject": {"namespaces": {}}, "ingress": (denied + allowed) * 12}
     sections = [
         clusterpolicy.section({"metadata": {"name": f"p{n}"}, "spec": {**many, "priority": n}}) for n in range(3)
