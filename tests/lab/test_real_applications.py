@@ -1,50 +1,146 @@
-"""Applications as their projects publish them: every deployment comes up, and every pod reaches every other."""
+"""Applications as their projects publish them: they come up, they are connected, and their published policies hold."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
+import yaml
 
+from ncp.probe.model import Probe
 from ncp.probe.run import ask, site
 from ncp.probe.site import matrix
 
 pytestmark = pytest.mark.lab
 MANIFESTS = Path(os.environ.get("NCP_MANIFESTS", Path(__file__).parents[3] / "shared" / "manifests"))
+OPEN = "frontend"
+"""What Online Boutique's policies leave open to everybody."""
 
 
-@pytest.mark.parametrize(("application", "deployments"), [("online-boutique", 12), ("guestbook", 3)])
-def test_a_published_application_comes_up_and_is_connected_three_ways(lab, application, deployments):
-    manifest = MANIFESTS / application / "app.yaml"
-    if not manifest.exists():
-        pytest.skip(f"{manifest} is not here; NCP_MANIFESTS says where published manifests are")
+def manifest(application: str, name: str) -> Path:
+    path = MANIFESTS / application / name
+    if not path.exists():
+        pytest.skip(f"{path} is not here; NCP_MANIFESTS says where published manifests are")
+    return path
+
+
+@contextmanager
+def running(lab, application: str) -> Iterator[str]:
+    """The application in a namespace of its own, all of it available; the namespace's name."""
+    path = manifest(application, "app.yaml")
     lab.kubectl("create", "namespace", application)
     try:
-        lab.kubectl("apply", "-n", application, "-f", str(manifest))
+        lab.kubectl("apply", "-n", application, "-f", str(path))
         lab.kubectl("wait", "-n", application, "deployments", "--all", "--for=condition=Available", "--timeout=90s")
-        found = lab.get("deployments", "-n", application)["items"]
-        assert len(found) == deployments
-        assert all(d["status"]["readyReplicas"] == d["spec"]["replicas"] for d in found)
-        seen = site(None, lab.state.root)
-        names = sorted(name for name in seen.endpoints if name.startswith(f"{application}/"))
-        assert len(names) == sum(d["spec"]["replicas"] for d in found)
-        assert_in_their_subnets(lab, application, seen, names)
-        results = ask(seen, matrix(seen, names, (4, 6), ("tcp", "udp", "icmp", "neighbour")), quiet=True)
-        assert len(results) >= len(names) * (len(names) - 1) * 2 * 2
-        assert [r for r in results if not r.agrees or r.observed.answer != "yes"] == []
+        yield application
     finally:
         lab.kubectl("delete", "namespace", application, "--timeout=60s")
 
 
-def assert_in_their_subnets(lab, application, seen, names):
+@pytest.fixture(scope="module")
+def boutique(lab):
+    with running(lab, "online-boutique") as namespace:
+        yield namespace
+
+
+@pytest.fixture(scope="module")
+def guestbook(lab):
+    with running(lab, "guestbook") as namespace:
+        yield namespace
+
+
+@pytest.mark.parametrize(("application", "deployments"), [("boutique", 12), ("guestbook", 3)])
+def test_a_published_application_comes_up_and_is_connected_three_ways(lab, request, application, deployments):
+    namespace = request.getfixturevalue(application)
+    found = lab.get("deployments", "-n", namespace)["items"]
+    assert len(found) == deployments
+    assert all(d["status"]["readyReplicas"] == d["spec"]["replicas"] for d in found)
+    seen, names = look(lab, namespace)
+    assert len(names) == sum(d["spec"]["replicas"] for d in found)
+    assert_in_their_subnets(namespace, seen, names)
+    results = ask(seen, matrix(seen, names, (4, 6), ("tcp", "udp", "icmp", "neighbour")), quiet=True)
+    assert len(results) >= len(names) * (len(names) - 1) * 2 * 2
+    assert [r for r in results if not r.agrees or r.observed.answer != "yes"] == []
+
+
+def look(lab, namespace):
+    seen = site(None, lab.state.root)
+    return seen, sorted(name for name in seen.endpoints if name.startswith(f"{namespace}/"))
+
+
+def assert_in_their_subnets(namespace, seen, names):
     subnets = [
         ip_network(str(gateway.prefix))
         for switch in seen.translation.intent.switches.values()
-        if switch.origin.name == application
+        if switch.origin.name == namespace
         for gateway in switch.gateways
     ]
     for name in names:
         for address in seen.endpoints[name].addresses:
             assert any(ip_address(str(address)) in subnet for subnet in subnets)
+
+
+def dependencies() -> set[tuple[str, str, int]]:
+    """Who calls whom on which port, as the applications themselves are told: by their environment, through their services."""
+    objects = list(yaml.safe_load_all(manifest("online-boutique", "app.yaml").read_text()))
+    services = {
+        (each["metadata"]["name"], port["port"]): (
+            each["spec"]["selector"]["app"],
+            port.get("targetPort", port["port"]),
+        )
+        for each in objects
+        if each["kind"] == "Service"
+        for port in each["spec"]["ports"]
+    }
+    found = set()
+    for each in objects:
+        if each["kind"] == "Deployment":
+            for container in each["spec"]["template"]["spec"]["containers"]:
+                for variable in container.get("env", []):
+                    name, _, port = str(variable.get("value", "")).partition(":")
+                    if variable["name"].endswith("_ADDR") and (name, int(port)) in services:
+                        found.add((each["metadata"]["name"], *services[name, int(port)]))
+    return found
+
+
+def test_published_policies_leave_an_application_its_dependencies_and_nothing_else(lab, boutique):
+    wanted = dependencies()
+    assert {("frontend", "cartservice", 7070), ("cartservice", "redis-cart", 6379)} < wanted
+    policies = manifest("online-boutique", "network-policies.yaml")
+    lab.kubectl("apply", "-n", boutique, "-f", str(policies))
+    try:
+        assert len(lab.get("networkpolicies", "-n", boutique)["items"]) == 13
+        lab.wait(lambda: all_realised(lab, boutique), "every policy is realised", 10)
+        seen, names = look(lab, boutique)
+        strangers = [name for name in seen.endpoints if name.startswith("shop-web/")][:2]
+        app_of = {name: name.partition("/")[2].rsplit("-", 2)[0] for name in names}
+        served = {(name, port) for (name, protocol, port) in seen.listening if protocol == "tcp" and name in app_of}
+        probes = [
+            Probe(source, destination, family, "tcp", port)
+            for source in (*names, *strangers)
+            for destination, port in sorted(served)
+            if source != destination
+            for family in (4, 6)
+        ]
+        results = ask(seen, probes, quiet=True)
+        assert [r for r in results if not r.agrees] == []
+        allowed = {(r.probe.source, r.probe.destination, r.probe.port) for r in results if r.observed.answer == "yes"}
+        assert allowed == {
+            (p.source, p.destination, p.port)
+            for p in probes
+            if app_of[p.destination] == OPEN or (app_of.get(p.source), app_of[p.destination], p.port) in wanted
+        }
+        between = {(app_of[s], app_of[d], port) for s, d, port in allowed if s in app_of}
+        assert wanted <= between
+        assert all(r.expected.causes for r in results if r.observed.answer == "no")
+    finally:
+        lab.kubectl("delete", "-n", boutique, "-f", str(policies))
+
+
+def all_realised(lab, namespace):
+    notes = (p["metadata"].get("annotations", {}) for p in lab.get("networkpolicies", "-n", namespace)["items"])
+    return all(note.get("ncp/realisation", "").startswith("Realized") for note in notes)
