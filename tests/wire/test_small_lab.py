@@ -225,3 +225,42 @@ def test_stateful_pods_keep_their_addresses_and_say_when_the_range_is_wrong_or_u
 
     made = small.wait(again, "db-0 is back")[0]
     assert json.loads(made["metadata"]["annotations"]["ncp/port"])["addresses"][0] == first
+
+
+BASELINES = {
+    "": {("a", "b"), ("a", "c"), ("a", "external"), ("external", "a")},
+    "allow_cluster": {("a", "b"), ("a", "c"), ("a", "external"), ("external", "a")},
+    "allow_namespace": {("a", "b"), ("a", "external"), ("external", "a")},
+    "allow_namespace_strict": {("a", "b"), ("external", "a")},
+}
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_each_baseline_policy_lets_through_what_it_says(small, space, baseline):
+    other, ini = f"{space[:20]}-b", small.state.root / "ncp.ini"
+    before = ini.read_text()
+    ini.write_text(before.replace("[k8s]\n", f"[k8s]\nbaseline_policy_type = {baseline}\n"))
+    small.apply(namespace(space), namespace(other), *(pod(name) for name in (f"{space}/a", f"{space}/b", f"{other}/c")))
+    try:
+        small.restart("node", "node1")
+        ready(small, space)
+        ready(small, other)
+        seen = site(None, small.state.root)
+        names = {"a": f"{space}/a", "b": f"{space}/b", "c": f"{other}/c", "external": "external"}
+        pairs = [("a", "b"), ("a", "c"), ("a", "external"), ("external", "a")]
+        probes = {
+            Probe(names[source], names[destination], family, "icmp"): (source, destination)
+            for source, destination in pairs
+            for family in (4, 6)
+        }
+        results = ask(seen, list(probes), quiet=True)
+        assert [r for r in results if not r.agrees] == []
+        for family in (4, 6):
+            answered = {probes[r.probe] for r in results if r.probe.family == family and r.observed.answer == "yes"}
+            assert answered == BASELINES[baseline]
+        causes = {cause for r in results if r.observed.answer == "no" for cause in r.expected.causes}
+        assert all(cause.startswith(f"Baseline {space}/{baseline} ") for cause in causes), causes
+    finally:
+        ini.write_text(before)
+        small.restart("node", "node1")
+        small.kubectl("delete", "namespace", other, "--timeout=30s")
