@@ -16,15 +16,16 @@ POLICY_KINDS = frozenset({networkpolicy.KIND, clusterpolicy.KIND, securitypolicy
 class Enforced:
     """Follows policy objects into the switch; used by the loop's thread alone.
 
-    ``report`` is told the generation of each policy about a pod of this node, by its section's key, whenever that changes;
+    ``report`` is told the generation of each policy about a pod of this node, by its section's key, whenever that changes, or
+    another object has taken its name;
     ``measured`` the seconds each new generation took.
     """
 
     report: Callable[[Mapping[str, int]], None]
     measured: Callable[[str, float], None]
-    _generations: dict[str, int] = field(default_factory=dict)
+    _held: dict[str, tuple[str, int]] = field(default_factory=dict)  # uid and generation
     _since: dict[str, float] = field(default_factory=dict)  # when a generation that is not enforced yet was seen
-    _told: dict[str, int] | None = None
+    _told: dict[str, tuple[str, int]] | None = None
     _concerned: object = None
     _changed: bool = False
 
@@ -33,13 +34,14 @@ class Enforced:
         if kind not in POLICY_KINDS:
             return
         name = f"{kind}/{key[0]}/{key[1]}"
-        generation = None if obj is None else int(obj["metadata"].get("generation") or 0)
-        self._changed |= self._generations.get(name) != generation
-        if generation is None:
-            self._generations.pop(name, None)
+        meta = {} if obj is None else obj["metadata"]
+        found = None if obj is None else (str(meta.get("uid", "")), int(meta.get("generation") or 0))
+        self._changed |= self._held.get(name) != found
+        if found is None:
+            self._held.pop(name, None)
             self._since.pop(name, None)
-        elif self._generations.get(name) != generation:
-            self._generations[name] = generation
+        elif self._held.get(name) != found:
+            self._held[name] = found
             self._since.setdefault(name, at)
 
     def acknowledged(self, rules: Ruleset, now: float) -> None:
@@ -51,7 +53,7 @@ class Enforced:
         if rules.concerned is self._concerned and not self._changed:
             return
         self._concerned, self._changed = rules.concerned, False
-        here = {name: self._generations[name] for name in rules.concerned if name in self._generations}
+        here = {name: self._held[name] for name in rules.concerned if name in self._held}
         if here != self._told:
             self._told = here
-            self.report(here)
+            self.report({name: generation for name, (_, generation) in here.items()})
