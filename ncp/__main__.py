@@ -23,6 +23,7 @@ class Command(NamedTuple):
 COMMANDS: Final[dict[str, Command]] = {
     "get": Command("ncp.cli.get:command", "Show pods, segments, routers, flows, problems, ..."),
     "probe": Command("ncp.cli.probe:command", "Ask intent, flows and wire the same question."),
+    "verify": Command("ncp.cli.verify:command", "Prove policies: truth tables, a conformance suite, previews."),
     "lab": Command("ncp.cli.lab:command", "Run a whole cluster on this host."),
     "config": Command("ncp.cli.config:command", "Check, show and document ncp.ini."),
     "manager": Command("ncp.cli.manager:command", "Run the manager: decides subnets and addresses."),

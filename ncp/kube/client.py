@@ -153,11 +153,15 @@ class Kube:
         subresource: str = "",
         field_manager: str = "",
         force: bool = False,
+        dry_run: bool = False,
     ) -> Json:
-        """Change parts of an object. ``apply`` is server-side apply and needs a ``field_manager``."""
+        """Change parts of an object. ``apply`` is server-side apply and needs a ``field_manager``. With ``dry_run`` the server
+        answers with what would come of it, and nothing changes."""
         query = {"fieldManager": field_manager} if field_manager else {}
         if force:
             query["force"] = "true"
+        if dry_run:
+            query["dryRun"] = "All"
         path = res.path(namespace, name, subresource)
         return self._json("PATCH", path, body, query=query, content_type=_PATCH_TYPES[kind])
 

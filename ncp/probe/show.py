@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import orjson
 from rich.console import Console
@@ -22,23 +23,20 @@ MARK = {
 
 def as_json(results: list[Result]) -> None:
     """One object: how many probes, how many disagree, and all of them."""
-    rows = [
-        {
-            "source": r.probe.source,
-            "destination": r.probe.destination,
-            "family": r.probe.family,
-            "protocol": r.probe.protocol,
-            "port": r.probe.port,
-            "expected": r.expected._asdict(),
-            "traced": r.traced._asdict(),
-            "observed": r.observed._asdict(),
-            "agrees": r.agrees,
-        }
-        for r in results
-    ]
     disagree = sum(not r.agrees for r in results)
-    body = {"probes": len(results), "disagree": disagree, "results": rows}
+    body = {"probes": len(results), "disagree": disagree, "results": [row_of(r) for r in results]}
     sys.stdout.write(orjson.dumps(body, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def row_of(result: Result) -> dict[str, Any]:
+    """A result as JSON."""
+    return {
+        **result.probe._asdict(),
+        "expected": result.expected._asdict(),
+        "traced": result.traced._asdict(),
+        "observed": result.observed._asdict(),
+        "agrees": result.agrees,
+    }
 
 
 def as_table(results: list[Result], names: list[str]) -> None:
@@ -47,7 +45,7 @@ def as_table(results: list[Result], names: list[str]) -> None:
     if len(results) == 1:
         _one(console, results[0])
     else:
-        _picture(console, results, names)
+        picture(console, results, names)
     wrong = [r for r in results if not r.agrees]
     for result in wrong[:20]:
         console.print(f"[red]disagree[/] {result.probe}")
@@ -69,7 +67,8 @@ def _one(console: Console, result: Result) -> None:
     console.print(table)
 
 
-def _picture(console: Console, results: list[Result], names: list[str]) -> None:
+def picture(console: Console, results: list[Result], names: list[str]) -> None:
+    """Sources down, destinations across; each mark is one probe."""
     cells: dict[tuple[str, str], Text] = {}
     for result in results:
         mark, colour = MARK[result.observed.answer] if result.agrees else ("✗", "bold white on red")

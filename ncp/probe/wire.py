@@ -33,8 +33,8 @@ AT_ONCE: Final = 4000
 """Probes of one round: what answers has to be told apart by number."""
 BURST: Final = 24
 """Packets sent without a look at what came back: a switch takes them one by one, and its sockets hold few."""
-QUIET: Final = 0.15
-"""Seconds without an answer after which a round is over, at first; later rounds wait longer."""
+WAITS: Final = (0.05, 0.25)
+"""Seconds without any answer after which a round is over. The first packet of a probe has all of them to be answered in."""
 
 
 def run_in(netns: str, work: Callable[[], Any]) -> Any:
@@ -128,7 +128,7 @@ def observe(
     endpoints: Mapping[str, Endpoint],
     probes: Iterable[Probe],
     *,
-    waits: Sequence[float] = (QUIET, 2 * QUIET),
+    waits: Sequence[float] = WAITS,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[Probe, Verdict]:
     """Send every probe and tell what came back.
@@ -153,10 +153,10 @@ def observe(
     with contextlib.ExitStack() as stack:
         names = dict.fromkeys(probe.source for probe in open_probes)
         stations = {name: stack.enter_context(Station(endpoints[name])) for name in names}
-        for wait in waits:
-            left = [probe for probe in open_probes if probe not in found]
-            for start in range(0, len(left), AT_ONCE):
-                for probe, verdict in _round(endpoints, stations, left[start : start + AT_ONCE], numbers, wait):
+        for start in range(0, len(open_probes), AT_ONCE):
+            table = _Table(endpoints, stations, open_probes[start : start + AT_ONCE], numbers)
+            for wait in waits:
+                for probe, verdict in table.round(wait):
                     found[probe] = verdict
                     progress(len(found))
     return {**{probe: Verdict("no", "silence") for probe in open_probes}, **found}
@@ -171,44 +171,55 @@ def _unaskable(endpoints: Mapping[str, Endpoint], probe: Probe) -> Verdict | Non
     return None
 
 
-def _round(
-    endpoints: Mapping[str, Endpoint],
-    stations: Mapping[str, Station],
-    probes: list[Probe],
-    numbers: Iterator[int],
-    wait: float,
-) -> Iterator[tuple[Probe, Verdict]]:
-    waiting: dict[tuple[str, Question], Probe] = {}
-    frames = []
-    for probe in probes:
-        number = 0 if probe.protocol == "neighbour" else next(numbers)
-        source, destination = endpoints[probe.source], endpoints[probe.destination]
+class _Table:
+    """Probes that are asked side by side, and whoever has not answered yet. An answer to any packet of a probe counts, however
+    late: it says by its number what it answers."""
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint],
+        stations: Mapping[str, Station],
+        probes: list[Probe],
+        numbers: Iterator[int],
+    ) -> None:
+        self._endpoints, self._stations, self._numbers = endpoints, stations, numbers
+        self._open = dict.fromkeys(probes)
+        self._asked: dict[tuple[str, Question], Probe] = {}
+        self._names = {station.receiving.fileno(): name for name, station in stations.items()}
+        self._poll = select.poll()
+        for fileno in self._names:
+            self._poll.register(fileno, select.POLLIN)
+
+    def round(self, wait: float) -> Iterator[tuple[Probe, Verdict]]:
+        """Ask whoever has not answered; the answers that come in until none has come for ``wait`` seconds."""
+        frames = [(self._stations[probe.source], self._frame(probe)) for probe in self._open]
+        for index, (station, frame) in enumerate(frames):
+            station.send(frame)
+            if index % BURST == BURST - 1:
+                yield from self._answers(0.001)
+        deadline = time.monotonic() + wait
+        while self._open and (left := deadline - time.monotonic()) > 0:
+            for answer in self._answers(left):
+                deadline = time.monotonic() + wait
+                yield answer
+
+    def _frame(self, probe: Probe) -> bytes:
+        number = 0 if probe.protocol == "neighbour" else next(self._numbers)
+        source, destination = self._endpoints[probe.source], self._endpoints[probe.destination]
         peer = destination.address(probe.family)
         assert peer is not None
-        waiting[probe.source, Question(probe.protocol, probe.family, number, peer, probe.port)] = probe
-        frames.append((stations[probe.source], build(source, destination, probe, number)))
-    poll = select.poll()
-    by_fileno = {station.receiving.fileno(): name for name, station in stations.items()}
-    for fileno in by_fileno:
-        poll.register(fileno, select.POLLIN)
+        self._asked[probe.source, Question(probe.protocol, probe.family, number, peer, probe.port)] = probe
+        return build(source, destination, probe, number)
 
-    def answers(seconds: float) -> Iterator[tuple[Probe, Verdict]]:
-        for fileno, _ in poll.poll(seconds * 1000):
-            name = by_fileno[fileno]
-            for frame in stations[name].received():
+    def _answers(self, seconds: float) -> Iterator[tuple[Probe, Verdict]]:
+        for fileno, _ in self._poll.poll(seconds * 1000):
+            name = self._names[fileno]
+            for frame in self._stations[name].received():
                 answer = identify(frame)
-                if answer and (probe := waiting.pop((name, answer[0]), None)):
+                probe = self._asked.get((name, answer[0])) if answer else None
+                if answer and probe in self._open:
+                    del self._open[probe]
                     yield probe, answer[1]
-
-    for index, (station, frame) in enumerate(frames):
-        station.send(frame)
-        if index % BURST == BURST - 1:
-            yield from answers(0.001)
-    deadline = time.monotonic() + wait
-    while waiting and (left := deadline - time.monotonic()) > 0:
-        for answer in answers(left):
-            deadline = time.monotonic() + wait
-            yield answer
 
 
 def external_endpoint(netns: str, addresses: tuple[Address, ...]) -> Endpoint:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import codecs
 import json
 import os
-import socket
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
+
+from sdn.openflow.wire import connect
 
 WINDOW: Final = 48
 """Commands under way at a time: their requests fit a socket's buffer, so that neither side waits for the other to read."""
@@ -93,12 +94,9 @@ class Session:
         self._text = ""
         self._characters = codecs.getincrementaldecoder("utf-8")("replace")
         self._json = json.JSONDecoder()
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(timeout)
         try:
-            self._socket.connect(str(path))
+            self._socket = connect(path, timeout)
         except OSError as error:
-            self._socket.close()
             raise AppctlError(f"ovs-vswitchd does not answer at {path}: {_reason(error)}") from error
 
     def __enter__(self) -> Session:

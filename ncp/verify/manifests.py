@@ -1,0 +1,73 @@
+"""Policies in the files people apply with ``kubectl``. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from ncp.verify.errors import Refused
+from ncp.verify.policies import RESOURCES, key_of
+
+Json = dict[str, Any]
+NAMESPACE = "default"
+"""Where a policy goes that names no namespace."""
+
+
+def policies_in(text: str, name: str) -> list[Json]:
+    """The policies in a file's text, which is YAML or JSON; ``name`` is the file's, for errors.
+
+    Raises:
+        Refused: it holds something else, or nothing; the message names the document, the field and what is allowed.
+    """
+    try:
+        documents = [each for each in yaml.safe_load_all(text) if each is not None]
+    except yaml.YAMLError as error:
+        raise Refused(f"{name}: not YAML: {' '.join(str(error).split())}") from error
+    found = [
+        _policy(each, f"{name}: document {number}")
+        for number, document in enumerate(documents, 1)
+        for each in _items(document)
+    ]
+    if not found:
+        raise Refused(f"{name}: holds no policy; allowed: at least one of {', '.join(RESOURCES)}")
+    return found
+
+
+def once(policies: list[Json]) -> dict[str, Json]:
+    """Policies by key.
+
+    Raises:
+        Refused: two have the same name.
+    """
+    found: dict[str, Json] = {}
+    for each in policies:
+        if key_of(each) in found:
+            raise Refused(f"{key_of(each)} is given twice; allowed: once")
+        found[key_of(each)] = each
+    return found
+
+
+def _items(document: Any) -> Iterator[Any]:
+    if isinstance(document, dict) and str(document.get("kind", "")).endswith("List"):
+        items = document.get("items")
+        yield from items if isinstance(items, list) else ()
+    else:
+        yield document
+
+
+def _policy(value: Any, where: str) -> Json:
+    if not isinstance(value, dict):
+        raise Refused(f"{where}: {value!r}; allowed: an object of kind {', '.join(RESOURCES)}")
+    resource = RESOURCES.get(str(value.get("kind")))
+    if resource is None:
+        raise Refused(f"{where}: kind: {value.get('kind')!r}; allowed: {', '.join(RESOURCES)}")
+    if value.get("apiVersion") != resource.api_version:
+        raise Refused(f"{where}: apiVersion: {value.get('apiVersion')!r}; allowed: {resource.api_version}")
+    meta = value.get("metadata")
+    if not isinstance(meta, dict) or not isinstance(meta.get("name"), str) or not meta["name"]:
+        raise Refused(f"{where}: metadata.name is missing; allowed: the policy's name")
+    if not resource.namespaced:
+        return value | {"metadata": {key: each for key, each in meta.items() if key != "namespace"}}
+    return value | {"metadata": {"namespace": NAMESPACE, **meta}}
