@@ -28,7 +28,7 @@ from ncp.node.api import NodeApi
 from ncp.node.condition import NodeCondition
 from ncp.node.enforced import POLICY_KINDS
 from ncp.node.firewall_log import FirewallLog
-from ncp.node.loop import Loop, Outcome
+from ncp.node.loop import Loop, Outcome, Seat
 from ncp.node.metrics import NodeMetrics
 from ncp.node.network import PodNetwork
 from ncp.node.notes import Noted, Notes
@@ -95,7 +95,7 @@ class NodeAgent:
             fabric_of(settings),
             self.switch,
             audit_interval=settings.ncp.audit_interval,
-            connections=lambda: Appctl(place.rundir).call("dpctl/dump-conntrack"),
+            appctl=Appctl(place.rundir),
             on_outcome=self._told,
             on_enforced=self._enforces,
             on_measured=self.metrics.enforced,
@@ -189,7 +189,7 @@ class NodeAgent:
 
     def _attachments_changed(self) -> None:
         found = self.ovsdb.attachments()
-        self.loop.attached({name: each.ofport for name, each in found.items() if each.ofport > 0})
+        self.loop.attached({name: Seat(each.ofport, each.sandbox) for name, each in found.items() if each.ofport > 0})
 
     def _packet_in(self, switch: Switch, packet: PacketIn) -> None:
         intent = self.loop.translation.intent

@@ -13,8 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ncp.node.audit import Drift, compare, key_of
+from ncp.node.caches import Caches
 from ncp.node.enforced import Enforced
 from ncp.node.standing import Standing
 from ncp.node.zones import zones_of_new_ports, zones_of_old_ports
@@ -26,7 +28,7 @@ from sdn.model import Problem
 from sdn.openflow.pack import flow_key_bytes
 from sdn.openflow.session import Switch
 from sdn.openflow.values import BundleRefused, InstalledFlow, SwitchGone, SwitchTimeout
-from sdn.ovsdb.appctl import AppctlError
+from sdn.ovsdb.appctl import Appctl, AppctlError
 from sdn.pipeline.flow import Flow
 from sdn.pipeline.tables import is_firewall, is_learned
 from sdn.program import Changes, Program, against, build, empty, update
@@ -48,14 +50,21 @@ class Outcome:
     since_event: float  # from the oldest event it answers to the acknowledgement
 
 
+class Seat(NamedTuple):
+    """Where a logical port is attached, and whose sandbox is there: the next one may well be given the same number."""
+
+    ofport: int
+    sandbox: str
+
+
 @dataclass(slots=True)
 class _Inbox:
     """What has gathered since the thread last looked. Guarded by the loop's condition."""
 
     objects: dict[tuple[str, Key], tuple[Object | None, float]] = field(default_factory=dict)  # with when they came
     synced: set[str] = field(default_factory=set)
-    attachments: dict[str, int] | None = None
-    withdraw: set[str] = field(default_factory=set)
+    attachments: dict[str, Seat] | None = None
+    withdraw: dict[str, str] = field(default_factory=dict)  # sandboxes by port
     resync: bool = False
     audit: bool = False
     stop: bool = False
@@ -80,7 +89,7 @@ class Loop:
         switch: Switch,
         *,
         audit_interval: float = 20.0,
-        connections: Callable[[], str] = str,
+        appctl: Appctl,
         on_outcome: Callable[[Outcome], None] = lambda outcome: None,
         on_problems: Callable[[list[Problem]], None] = lambda problems: None,
         on_enforced: Callable[[Mapping[str, int]], None] = lambda policies: None,
@@ -93,7 +102,8 @@ class Loop:
         self.last_audit = 0.0
         self.ready = threading.Event()  # the switch holds the program for the first time
         self._switch = switch
-        self._standing = Standing(connections, switch)
+        self._caches = Caches(appctl, switch)
+        self._standing = Standing(lambda: appctl.call("dpctl/dump-conntrack"), switch)
         self._enforced = Enforced(on_enforced, on_measured)
         self._audit_interval = audit_interval
         self._on_outcome = on_outcome
@@ -102,7 +112,8 @@ class Loop:
         self._inbox = _Inbox()
         self._waiting_for = set(KINDS)
         self._attachments: Attachments | None = None
-        self._withdrawn: dict[str, int] = {}
+        self._seen: dict[str, Seat] = {}  # what is attached, withdrawn or not
+        self._withdrawn: dict[str, Seat] = {}
         self._built = False
         self._since = 0.0  # when the oldest event of the present exchange came
         self._taken = 0  # number of the newest thing that is in the program
@@ -139,8 +150,8 @@ class Loop:
         """Every object of a kind that existed at start has been given to :meth:`changed`."""
         self._put(lambda inbox: inbox.synced.add(kind))
 
-    def attached(self, attachments: Mapping[str, int]) -> None:
-        """The ports attached to the switch are now these: logical port name → OpenFlow port."""
+    def attached(self, attachments: Mapping[str, Seat]) -> None:
+        """The ports attached to the switch are now these, by the name of the logical port."""
         self._put(lambda inbox: setattr(inbox, "attachments", dict(attachments)))
 
     def connected(self) -> None:
@@ -172,9 +183,9 @@ class Loop:
         """Wait until :meth:`realised` or ``deadline`` (time.monotonic)."""
         return self._wait(lambda: self.realised(name, ofport), deadline)
 
-    def withdraw(self, name: str, deadline: float) -> bool:
-        """Take a local port's flows from the switch although it is still attached; wait for the acknowledgement."""
-        asked = self._put(lambda inbox: inbox.withdraw.add(name))
+    def withdraw(self, name: str, sandbox: str, deadline: float) -> bool:
+        """Take a local port's flows from the switch although a sandbox is still attached; wait for the acknowledgement."""
+        asked = self._put(lambda inbox: inbox.withdraw.__setitem__(name, sandbox))
         return self._wait(lambda: self._answered >= asked and name not in self._realised, deadline)
 
     def wait_idle(self, deadline: float) -> bool:
@@ -243,7 +254,7 @@ class Loop:
             now = self._inbox
             now.objects = {**inbox.objects, **now.objects}
             now.synced |= inbox.synced
-            now.withdraw |= inbox.withdraw
+            now.withdraw = {**inbox.withdraw, **now.withdraw}
             now.attachments = inbox.attachments if now.attachments is None else now.attachments
 
     def _step(self, inbox: _Inbox, *, resync: bool, audit: bool) -> float | None:
@@ -297,19 +308,20 @@ class Loop:
         if inbox.attachments is None and not inbox.withdraw:
             return frozenset()
         before = self._attachments or {}
-        seen = inbox.attachments if inbox.attachments is not None else {**before, **self._withdrawn}
-        for name in inbox.withdraw:
-            if name in seen:
+        seen = self._seen = self._seen if inbox.attachments is None else inbox.attachments
+        for name, sandbox in inbox.withdraw.items():
+            if name in seen and seen[name].sandbox == sandbox:
                 self._withdrawn[name] = seen[name]
-        self._withdrawn = {name: port for name, port in self._withdrawn.items() if seen.get(name) == port}
+        self._withdrawn = {name: seat for name, seat in self._withdrawn.items() if seen.get(name) == seat}
         if inbox.attachments is None and self._attachments is None:
             return frozenset()
-        self._attachments = {name: port for name, port in seen.items() if name not in self._withdrawn}
+        self._attachments = {name: seat.ofport for name, seat in seen.items() if name not in self._withdrawn}
         names = before.keys() | self._attachments.keys()
         return frozenset(name for name in names if before.get(name) != self._attachments.get(name))
 
     def _bring_in_step(self, reason: str) -> None:
         self._refused = {}
+        self._caches.look()
         installed = {key_of(flow): flow.cookie for flow in self._programmed()}
         self._standing.everything()
         self._send(against(self.program, installed), reason, installed)
@@ -319,12 +331,14 @@ class Loop:
     def _send(self, changes: Changes, reason: str, installed: Container[bytes]) -> None:
         """Bring the switch from what is installed (by key) to the program, and connections with it."""
         started = time.monotonic()
-        changes = self._without_refused(changes)
+        changes = sent = self._without_refused(changes)
+        policed = reason == "connect" or bool(self.program.rules.sections or self._acknowledged.rules.sections)
         while changes:
             try:
                 # A port number is also the port's conntrack zone: whoever had it before must leave nothing behind.
                 self._switch.flush(zones_of_new_ports(changes, installed))
-                self._switch.apply(changes)
+                sent = self._caches.renewing(changes) if policed else changes
+                self._switch.apply(sent)
                 self._switch.flush(zones_of_old_ports(changes))
                 break
             except BundleRefused as refusal:
@@ -341,6 +355,8 @@ class Loop:
             self._acknowledged, self._answered = self.program, self._taken
             self._in_step = not self._inbox
             self._condition.notify_all()  # a CNI call waits; the rest of the exchange is not its concern
+        if sent is not changes:
+            self._caches.obey()
         self._standing.settle(self.program, self.translation.intent, self._attachments or {})
         self._enforced.acknowledged(self.program.rules, time.monotonic())
 

@@ -97,7 +97,7 @@ class PodNetwork:
         Raises:
             NotRealised: not by the deadline.
         """
-        if not self._loop.withdraw(iface_id, deadline):
+        if not self._loop.withdraw(iface_id, sandbox, deadline):
             raise NotRealised(
                 f"the flows of {iface_id} are still on node {self._loop.node}: the switch does not answer"
             )

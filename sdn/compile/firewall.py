@@ -77,7 +77,7 @@ def compile_firewall(intent: Intent, node: TransportNode) -> list[f.Flow]:
 
 def _tracking(direction: Direction) -> list[f.Flow]:
     at, then = partial(stage, direction), goto(_after(direction))
-    known, ask = fabric("firewall", "known association or fragment"), goto(at("concern"))
+    known, ask = fabric("firewall", "known association or fragment"), (f.Resubmit(T["epoch"]), goto(at("concern")))
     found = [flow(at("concern"), 60, (KNOWN.match(1),), (goto(at("count")),), known)]
     for eth in (ETH_IPV4, ETH_IPV6):
         sctp = (eth, ("ip_proto", SCTP, None))
@@ -86,7 +86,7 @@ def _tracking(direction: Direction) -> list[f.Flow]:
         found += [
             flow(at("track"), 110, sctp, (*_forget(direction), look, goto(at("state"))), stages),
             flow(at("track"), 100, (eth,), (*_forget(direction), f.Ct(zone=_ZONE, table=T[at("state")])), stages),
-            flow(at("state"), 20, sctp, (FIRST.set(1), goto(at("concern"))), fabric("firewall", "new association")),
+            flow(at("state"), 20, sctp, (FIRST.set(1), *ask), fabric("firewall", "new association")),
             flow(
                 at("commit"),
                 110,
@@ -94,7 +94,7 @@ def _tracking(direction: Direction) -> list[f.Flow]:
                 (*_associate(eth), then),
                 fabric("firewall", "association noted"),
             ),
-            flow(at("state"), 16, (NEW, eth, _LATER_FRAGMENT), (look, ask), fabric("firewall", "later fragment")),
+            flow(at("state"), 16, (NEW, eth, _LATER_FRAGMENT), (look, *ask), fabric("firewall", "later fragment")),
             flow(at("commit"), 100, (NEW, eth), (_COMMIT, then), fabric("firewall", "connection committed")),
             flow(
                 at("commit"),
@@ -108,12 +108,12 @@ def _tracking(direction: Direction) -> list[f.Flow]:
     return [
         *found,
         flow(at("state"), 100, (INVALID,), (), drop("ct-invalid")),
-        *(flow(at("state"), 95, (*echo, ASKING), (ask,), fabric("firewall", "echo request")) for echo in _ECHOES),
+        *(flow(at("state"), 95, (*echo, ASKING), ask, fabric("firewall", "echo request")) for echo in _ECHOES),
         flow(at("state"), 94, (KNOWN.match(1),), (goto(at("count")),), fabric("firewall", "established association")),
         flow(at("state"), 90, (ESTABLISHED,), labelled, fabric("firewall", "established connection")),
         flow(at("state"), 90, (RELATED,), (goto(at("count")),), fabric("firewall", "related to a connection")),
-        flow(at("state"), 15, (NEW, UNCOMMITTED), (FIRST.set(1), ask), fabric("firewall", "new connection")),
-        flow(at("state"), 10, (NEW,), (ask,), fabric("firewall", "new connection")),
+        flow(at("state"), 15, (NEW, UNCOMMITTED), (FIRST.set(1), *ask), fabric("firewall", "new connection")),
+        flow(at("state"), 10, (NEW,), ask, fabric("firewall", "new connection")),
     ]
 
 

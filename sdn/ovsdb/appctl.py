@@ -10,7 +10,7 @@ import codecs
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -109,13 +109,13 @@ class Session:
         """End the connection."""
         self._socket.close()
 
-    def call(self, command: str, *arguments: str) -> str:
-        """Run one command and return what it prints.
+    def call(self, command: str, *arguments: str, meanwhile: Callable[[], None] = lambda: None) -> str:
+        """Run one command and return what it prints. ``meanwhile`` is called when it has been sent.
 
         Raises:
             AppctlError: as for :meth:`Appctl.call`.
         """
-        return self.calls(command, [arguments])[0]
+        return self._window(command, [arguments], meanwhile)[0]
 
     def calls(self, command: str, arguments: Iterable[tuple[str, ...]]) -> list[str]:
         """Run a command once for each of some arguments, several under way at a time; what each printed, in their order.
@@ -129,7 +129,9 @@ class Session:
             found += self._window(command, asked[start : start + WINDOW])
         return found
 
-    def _window(self, command: str, asked: list[tuple[str, ...]]) -> list[str]:
+    def _window(
+        self, command: str, asked: list[tuple[str, ...]], meanwhile: Callable[[], None] = lambda: None
+    ) -> list[str]:
         first, self._next = self._next, self._next + len(asked)
         requests = (
             json.dumps({"id": first + number, "method": command, "params": each}) for number, each in enumerate(asked)
@@ -138,6 +140,7 @@ class Session:
         deadline = time.monotonic() + self._timeout
         try:
             self._socket.sendall("".join(requests).encode())
+            meanwhile()
             while len(replies) < len(asked):
                 reply = self._reply(command, deadline)
                 replies[int(reply["id"])] = reply

@@ -57,7 +57,7 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
                 {"ct_state", "ct_label", "known", "source", *_IP, "ip_frag", "icmpv4_type", "icmpv6_type", *address}
             ),
             writes=frozenset({"rule", "first"}),
-            goes_to=(at("concern"), at("count"), "associations"),
+            goes_to=(at("concern"), at("count"), "associations", "epoch"),
             miss=Miss(reason="ct-invalid"),
             observes=observes,
         ),

@@ -90,7 +90,7 @@ class Miss:
 class Table:
     """One stage. ``observes`` is what a traceflow reports of a packet that was seen here.
 
-    A ``learned`` table holds flows that the switch makes itself, from packets: no program has them.
+    A ``learned`` table holds flows that the switch makes itself, from packets, or the node as it goes: no program has them.
     """
 
     name: str

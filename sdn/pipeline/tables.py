@@ -254,6 +254,17 @@ PIPELINE: Final = Pipeline(
             observes="association looked up",
             learned=True,
         ),
+        Table(
+            "epoch",
+            "One flow that the node makes anew, looking at another bit of the packet's mark, whenever the firewall's flows change. "
+            "No packet has a mark; but every new connection's entry in the switch's cache says which bits were looked at, and so "
+            "the switch gives up all entries from before a change instead of amending them (docs/decisions/0008-epoch.md).",
+            matches=frozenset({"pkt_mark"}),
+            goes_to=(),
+            miss=Miss(back=True),
+            observes="epoch looked up",
+            learned=True,
+        ),
     ),
 )
 
@@ -269,5 +280,5 @@ def is_firewall(table: int) -> bool:
 
 
 def is_learned(table: int) -> bool:
-    """Whether a table's flows are made by the switch itself, and belong to no program."""
+    """Whether a table's flows are made by the switch or the node as they go, and belong to no program."""
     return table < len(PIPELINE.tables) and PIPELINE.tables[table].learned

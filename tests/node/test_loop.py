@@ -7,10 +7,12 @@ import time
 import pytest
 
 from ipam.address import parse_interface
-from ncp.node.loop import Loop
+from ncp.node import caches
+from ncp.node.loop import Loop, Seat
 from ncp.translate.intent import KINDS, Fabric
 from sdn.openflow.pack import owner_of
 from sdn.openflow.session import Switch
+from sdn.ovsdb.appctl import Appctl
 from sdn.pipeline.tables import T
 from tests.support.ovs import PrivateOvs
 from tests.translate.test_intent import namespace, node, pod
@@ -48,6 +50,7 @@ class Agent:
             OWNER,
             FABRIC,
             self.switch,
+            appctl=Appctl(ovs.rundir),
             audit_interval=audit_interval,
             on_outcome=self.outcomes.append,
             on_problems=self.problems.append,
@@ -70,7 +73,7 @@ class Agent:
         self.loop.changed("Pod", ("red", "a"), pod("a"))
         for kind in KINDS:
             self.loop.synced(kind)
-        self.loop.attached({"red/a": 16} if attached is None else attached)
+        self.loop.attached({"red/a": Seat(16, "one")} if attached is None else attached)
         self.idle()
         return self
 
@@ -92,7 +95,8 @@ def until(condition):
 def dump(ovs):
     """What the switch holds, less what changes by itself."""
     text = ovs.ofctl("-O", "OpenFlow15", "--no-stats", "dump-flows", "br-int")
-    return sorted(line.strip() for line in text.splitlines() if "priority" in line or "table=" in line)
+    lines = (line.strip() for line in text.splitlines() if "priority" in line or "table=" in line)
+    return sorted(line for line in lines if f"cookie={caches.COOKIE:#x}," not in line)
 
 
 def test_nothing_is_sent_until_everything_is_known(ovs):
@@ -138,13 +142,25 @@ def test_a_port_is_realised_once_the_switch_has_acknowledged_it(ovs):
     with Agent(ovs) as agent:
         agent.cluster(attached={})
         assert not agent.loop.realised("red/a", 16)
-        agent.loop.attached({"red/a": 16})
+        agent.loop.attached({"red/a": Seat(16, "one")})
         assert agent.loop.wait_realised("red/a", 16, soon())
         assert any("in_port=16" in line for line in dump(ovs))
-        assert agent.loop.withdraw("red/a", soon())
+        assert agent.loop.withdraw("red/a", "one", soon())
         assert not any("in_port=16" in line for line in dump(ovs))
-        agent.loop.attached({"red/a": 17})
+        agent.loop.attached({"red/a": Seat(17, "two")})
         assert agent.loop.wait_realised("red/a", 17, soon())
+
+
+def test_the_next_sandbox_of_a_pod_is_realised_also_if_it_gets_the_number_of_the_one_before(ovs):
+    with Agent(ovs) as agent:
+        agent.cluster()
+        assert agent.loop.withdraw("red/a", "one", soon())
+        agent.loop.attached({"red/a": Seat(16, "one")})
+        agent.idle()
+        assert not any("in_port=16" in line for line in dump(ovs)), "it is still attached, but withdrawn"
+        agent.loop.attached({"red/a": Seat(16, "two")})
+        assert agent.loop.wait_realised("red/a", 16, soon())
+        assert any("in_port=16" in line for line in dump(ovs))
 
 
 def test_flows_changed_by_hand_are_repaired_and_reported(ovs):

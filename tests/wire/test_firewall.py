@@ -309,6 +309,23 @@ def test_a_denying_rule_of_a_cut_policy_resets_what_it_ends(wire, policies):
         assert answers(wire, [Probe("red/a", "red/c", 4, "tcp", 8080)]) == ["no"], "a new connection meets silence"
 
 
+def new_entries(wire, node) -> set[str]:
+    """The entries of a switch's cache for new connections, by their names."""
+    text = wire.lab.exec_node(node, "ovs-appctl", "dpctl/dump-flows", "-m").stdout
+    return {line.partition(",")[0] for line in text.splitlines() if "ct_state(0x21/" in line}
+
+
+def test_no_cached_entry_that_a_rule_was_asked_for_outlives_a_change_of_policies(wire, policies):
+    """Else entries overlap, and a switch that amends the wrong one lets somebody go on for as long as he does not pause."""
+    policies.apply("wide", {"podSelector": {"matchLabels": {"app": "c"}}, "ingress": [{"from": [{"podSelector": {}}]}]})
+    fresh(wire)
+    assert answers(wire, [Probe("red/a", "red/c", family, "udp", 5353) for family in (4, 6)]) == ["yes"] * 2
+    before = new_entries(wire, "node2")
+    assert before
+    policies.delete("wide")
+    wire.lab.wait(lambda: not before & new_entries(wire, "node2"), "the entries are given up", 2)
+
+
 # -- from the first packet to the last ------------------------------------------------------------------------------
 
 
