@@ -79,7 +79,7 @@ def pod_object(ground: Ground, name: str, nodes: Iterable[str]) -> Json:
         "metadata": {"name": pod, "namespace": ground.namespace(space), "labels": pod_labels(pod)},
         "spec": {
             "nodeName": there[index % len(there)],
-            "containers": [{"name": "main", "image": "ncp/responder", "ports": ports}],
+            "containers": [{"name": "main", "image": "lab/responder", "ports": ports}],
             "terminationGracePeriodSeconds": 0,
         },
     }

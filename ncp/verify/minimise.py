@@ -90,7 +90,7 @@ def pod_of(pod: CasePod) -> Json:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name, "namespace": namespace, "labels": dict(pod.labels)},
-        "spec": {"containers": [{"name": "main", "image": "ncp/responder", "ports": list(pod.ports)}]},
+        "spec": {"containers": [{"name": "main", "image": "lab/responder", "ports": list(pod.ports)}]},
     }
 
 
