@@ -79,7 +79,7 @@ def _observed(site: Site, said: Mapping[Probe, Verdict], meter: Meter) -> dict[P
     told = lambda done: meter.tell("on wire", done, len(said))  # noqa: E731
     found = observe(site.endpoints, said, progress=told)
     told(len(said))
-    missing = [probe for probe, verdict in said.items() if arrives(verdict.answer) and found[probe].answer == "no"]
+    missing = [probe for probe, verdict in said.items() if verdict.answer != "no" and found[probe].answer == "no"]
     if missing:
         late = observe(site.endpoints, missing, waits=(PATIENCE,))
         found |= {
