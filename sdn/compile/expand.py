@@ -67,9 +67,15 @@ def variants(
             found = [Variant(pods, peers, fixed | meant) for meant, pods in _by_meaning(named, own).items()]
         else:
             found = [Variant(own, peers, fixed)]
-            pods = members(ANY_POD) if peers is None or ANY_POD in peers else _identities(peers)
+            pods = members(ANY_POD) if asks_any_pod(rule) else _identities(peers or frozenset())
             found += [Variant(own, some, meant) for meant, some in _by_meaning(named, pods).items()]
     return tuple(sorted((each for each in found if not each.is_empty), key=_by_services))
+
+
+def asks_any_pod(rule: Rule) -> bool:
+    """Whether a rule names ports of pods that may be any: what a name means has to be asked of everybody."""
+    named = any(isinstance(each, NamedService) for each in rule.services or ())
+    return named and rule.direction == "egress" and (rule.peers is None or ANY_POD in rule.peers)
 
 
 def _elements(peers: Iterable[PodGroup | IpBlock], members: Members) -> Iterable[Element]:

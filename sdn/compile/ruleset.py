@@ -15,7 +15,7 @@ from immutables import Map
 from firewall.order import rank
 from firewall.rules import DIRECTIONS, FAIL_CLOSED, Direction, Established, Identity, PodGroup, Rule, Section
 from sdn.compile.delta import Delta, Piece
-from sdn.compile.expand import ANY_POD, Clause, Variant, direct, joint, variants
+from sdn.compile.expand import ANY_POD, Clause, Variant, asks_any_pod, direct, joint, variants
 from sdn.compile.levels import SLOTS, level, network_policy, slots
 from sdn.compile.membership import Membership, follow, store, watch
 from sdn.compile.numbers import Numbers
@@ -130,13 +130,15 @@ def _take_sections(rules: Ruleset, intent: Intent, delta: Delta) -> tuple[Rulese
 
 
 def _groups(section: Section | None) -> frozenset[PodGroup]:
-    """Every group a section speaks of; everybody, too, for that is whom a named port may be asked of."""
+    """Every group whose members a section's rules follow from."""
     if section is None:
         return frozenset()
-    found = {ANY_POD, *section.applied_to}
+    found = {*section.applied_to}
     for rule in section.rules:
         found.update(rule.applied_to or ())
-        found.update(each for each in rule.peers or () if isinstance(each, PodGroup))
+        found.update(each for each in rule.peers or () if isinstance(each, PodGroup) and each != ANY_POD)
+        if asks_any_pod(rule):
+            found.add(ANY_POD)
     return frozenset(found)
 
 
