@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import netaddr
@@ -103,10 +103,13 @@ class IpBlock(NamedTuple):
 
     def prefixes(self) -> tuple[Cidr, ...]:
         """The fewest prefixes that cover exactly the block's addresses."""
-        if not self.excepts:
-            return (self.cidr,)
-        left = netaddr.IPSet([_network(self.cidr)]) - netaddr.IPSet([_network(each) for each in self.excepts])
-        return tuple((each.version, each.first, each.prefixlen) for each in left.iter_cidrs())
+        return _prefixes(self) if self.excepts else (self.cidr,)
+
+
+@lru_cache(1 << 10)
+def _prefixes(block: IpBlock) -> tuple[Cidr, ...]:
+    left = netaddr.IPSet([_network(block.cidr)]) - netaddr.IPSet([_network(each) for each in block.excepts])
+    return tuple((each.version, each.first, each.prefixlen) for each in left.iter_cidrs())
 
 
 Peer: TypeAlias = PodGroup | IpBlock

@@ -12,7 +12,7 @@ from firewall.rules import Identity, PodGroup, Section
 from ncp.translate.intent import Fabric, Key, Translation, apply_all, start
 from ncp.translate.objects import REALISED, Object
 from sdn.compile.delta import Delta
-from sdn.compile.membership import Membership, follow, store, watch
+from sdn.compile.membership import Group, Membership, follow, store, watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +45,15 @@ def advance(state: Coverage, changes: Iterable[tuple[str, Key, Object | None]]) 
     for key in delta.sections:
         old, new = before.sections.get(key), after.sections.get(key)
         membership = watch(membership, after, key, _applied(old), _applied(new))
-    stale |= {user for group, (members, users) in _groups_of(membership, moved) for user in users if members & moved}
+    stale |= {user for group in _groups_of(membership, moved) for user in group.users if group.members & moved}
     return Coverage(translation, membership, places), stale | delta.sections
 
 
-def _groups_of(membership: Membership, identities: set[Identity]) -> Iterable[tuple[PodGroup, Any]]:
+def _groups_of(membership: Membership, identities: set[Identity]) -> Iterable[Group]:
     scopes = {"", *(each.namespace for each in identities)} if identities else ()
     for scope in scopes:
         for group in membership.scopes.get(scope, ()):
-            yield group, membership.groups[group]
+            yield membership.groups[group]
 
 
 def _replace(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from itertools import product
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
-from firewall.rules import Cidr, Direction, Identity, IpBlock, NamedService, PodGroup, Rule, Section, Service
+from firewall.rules import Cidr, Direction, Identity, IpBlock, NamedPort, NamedService, PodGroup, Rule, Section, Service
 from sdn.compile.levels import Level
 from sdn.compile.terms import ETH_IP
 from sdn.pipeline.flow import Match, Term
@@ -22,6 +23,7 @@ ANY_POD: Final = PodGroup()
 _FEW: Final = 8
 _NUMBER: Final = {"tcp": 6, "udp": 17, "sctp": 132}
 
+T = TypeVar("T")
 Numbering: TypeAlias = Callable[[Identity], int | None]
 """An identity's number; those that have none are nowhere on the switch, and left out."""
 Members: TypeAlias = Callable[[PodGroup], frozenset[Identity]]
@@ -50,19 +52,28 @@ class Variant(NamedTuple):
         sizes = [len(each) for each in (self.own, self.peers, self.services) if each is not None]
         return len(sizes) == 1 or (max(sizes) <= _FEW and sizes.count(1) >= len(sizes) - 1)
 
+    def is_like(self, other: Variant) -> bool:
+        """Whether another differs in members alone."""
+        return self.services == other.services and (self.peers is None) == (other.peers is None)
 
-def variants(
-    section: Section, rule: Rule, members: Members, is_here: Callable[[Identity], bool]
-) -> tuple[Variant, ...]:
+    def without(self, other: Variant) -> Variant:
+        """Less what one that is like it has, in each dimension."""
+        return Variant(self.own - other.own, _less(self.peers, other.peers), _less(self.services, other.services))
+
+
+def _less(some: frozenset[T] | None, others: frozenset[T] | None) -> frozenset[T] | None:
+    return None if some is None or others is None else some - others
+
+
+def variants(section: Section, rule: Rule, members: Members, here: Members) -> tuple[Variant, ...]:
     """A rule's products: one, or one for each meaning its named ports have on the pods concerned; those with nobody left out."""
-    groups = section.applied_to if rule.applied_to is None else rule.applied_to
-    own = frozenset(each for group in groups for each in members(group) if is_here(each))
-    peers = None if rule.peers is None else frozenset(_elements(rule.peers, members))
+    own = union(map(here, section.applied_to if rule.applied_to is None else rule.applied_to))
+    peers = None if rule.peers is None else union(_elements(each, members) for each in rule.peers)
     if rule.services is None:
         found = [Variant(own, peers, None)]
     else:
         fixed = frozenset(each for each in rule.services if isinstance(each, Service))
-        named = [each for each in rule.services if isinstance(each, NamedService)]
+        named = tuple(each for each in rule.services if isinstance(each, NamedService))
         if rule.direction == "ingress":
             found = [Variant(pods, peers, fixed | meant) for meant, pods in _by_meaning(named, own).items()]
         else:
@@ -78,30 +89,37 @@ def asks_any_pod(rule: Rule) -> bool:
     return named and rule.direction == "egress" and (rule.peers is None or ANY_POD in rule.peers)
 
 
-def _elements(peers: Iterable[PodGroup | IpBlock], members: Members) -> Iterable[Element]:
-    for peer in peers:
-        if isinstance(peer, IpBlock):
-            yield from peer.prefixes()
-        elif peer == ANY_POD:
-            yield ANY_POD
-        else:
-            yield from members(peer)
+def union(sets: Iterable[frozenset[T]]) -> frozenset[T]:
+    """All members of some sets. Where there is one set it is that, for a group may be large and has been made already."""
+    found = list(sets)
+    return found[0] if len(found) == 1 else frozenset().union(*found)
+
+
+def _elements(peer: PodGroup | IpBlock, members: Members) -> frozenset[Element]:
+    if isinstance(peer, IpBlock):
+        return frozenset(peer.prefixes())
+    return frozenset({ANY_POD}) if peer == ANY_POD else members(peer)
 
 
 def _identities(elements: frozenset[Element]) -> frozenset[Identity]:
     return frozenset(each for each in elements if isinstance(each, Identity))
 
 
+@lru_cache(64)
 def _by_meaning(
-    named: list[NamedService], pods: frozenset[Identity]
+    named: tuple[NamedService, ...], pods: frozenset[Identity]
 ) -> Mapping[frozenset[Service], frozenset[Identity]]:
-    """Pods by what the names mean on them."""
+    """Pods by what the names mean on them. Remembered, for many policies may name the same ports of the same pods."""
     if not named:
         return {frozenset(): pods}
-    found: dict[frozenset[Service], set[Identity]] = defaultdict(set)
+    by_ports: dict[tuple[NamedPort, ...], list[Identity]] = defaultdict(list)
     for pod in pods:
-        found[frozenset().union(*(each.on(pod) for each in named))].add(pod)
-    return {meant: frozenset(group) for meant, group in found.items()}
+        by_ports[pod.ports].append(pod)
+    found: dict[frozenset[Service], frozenset[Identity]] = {}
+    for some in by_ports.values():
+        meant: frozenset[Service] = frozenset().union(*(each.on(some[0]) for each in named))
+        found[meant] = found.get(meant, frozenset()).union(some)
+    return found
 
 
 def _by_services(variant: Variant) -> list[Service]:

@@ -25,6 +25,7 @@ class Group(NamedTuple):
     """Who is in a group, and the sections that speak of it."""
 
     members: frozenset[Identity]
+    here: frozenset[Identity]  # of them, those with a pod on this node
     users: frozenset[str]
 
 
@@ -64,6 +65,10 @@ class Membership:
         """Who is in a group that is watched."""
         return self.groups[group].members
 
+    def members_here(self, group: PodGroup) -> frozenset[Identity]:
+        """Who is in a group that is watched, and has a pod on this node."""
+        return self.groups[group].here
+
     def here(self, identity: Identity) -> bool:
         """Whether a pod of this node has the identity."""
         crowd = self.crowds.get(identity)
@@ -85,7 +90,7 @@ def follow(state: Membership, intent: Intent, delta: Delta) -> tuple[Membership,
     here = {each for each in touched if (before.get(each, Crowd()).here > 0) != state.here(each)}
     state, renumbered = _number(state, came, went)
     relabelled = {each for space in delta.namespaces for each in state.spaces.get(space, ())}
-    state, groups = _regroup(state, intent, came | went | here | relabelled, here)
+    state, groups = _regroup(state, intent, came | went | here | relabelled)
     return state, Moves(frozenset(groups), renumbered, frozenset(here))
 
 
@@ -123,20 +128,20 @@ def _number(state: Membership, came: set[Identity], went: set[Identity]) -> tupl
     return state, frozenset(each for each in state.crowds if _name(each) in moved)
 
 
-def _regroup(
-    state: Membership, intent: Intent, identities: set[Identity], here: set[Identity]
-) -> tuple[Membership, set[PodGroup]]:
+def _regroup(state: Membership, intent: Intent, identities: set[Identity]) -> tuple[Membership, set[PodGroup]]:
     groups = state.groups.mutate()
     changed = set()
     for identity in identities:
         labels = dict(intent.namespaces.get(identity.namespace, ()))
         for group in (*state.scopes.get(identity.namespace, ()), *state.scopes.get("", ())):
-            members, users = groups[group]
+            members, members_here, users = groups[group]
             wanted = identity in state.crowds and group.contains(identity, labels)
-            if wanted != (identity in members):
-                groups[group] = Group(members | {identity} if wanted else members - {identity}, users)
-                changed.add(group)
-            elif wanted and identity in here:
+            wanted_here = wanted and state.here(identity)
+            if wanted != (identity in members) or wanted_here != (identity in members_here):
+                one = {identity}
+                members = members | one if wanted else members - one
+                members_here = members_here | one if wanted_here else members_here - one
+                groups[group] = Group(members, members_here, users)
                 changed.add(group)
     return replace(state, groups=groups.finish()), changed
 
@@ -147,15 +152,17 @@ def watch(
     """Let a section speak of other groups than before."""
     groups, scopes = state.groups.mutate(), state.scopes.mutate()
     for group in old - new:
-        members, users = groups[group]
-        store(groups, group, Group(members, users - {user}) if users != {user} else None)
-        if users == {user}:
+        held = groups[group]
+        store(groups, group, held._replace(users=held.users - {user}) if held.users != {user} else None)
+        if held.users == {user}:
             store(scopes, group.namespace, scopes[group.namespace] - {group})
     for group in new - old:
         if group not in groups:
-            groups[group] = Group(_select(state, intent, group), frozenset())
+            members = _select(state, intent, group)
+            groups[group] = Group(members, frozenset(filter(state.here, members)), frozenset())
             scopes[group.namespace] = scopes.get(group.namespace, frozenset()) | {group}
-        groups[group] = Group(groups[group].members, groups[group].users | {user})
+        held = groups[group]
+        groups[group] = held._replace(users=held.users | {user})
     return replace(state, groups=groups.finish(), scopes=scopes.finish())
 
 
@@ -164,7 +171,8 @@ def _select(state: Membership, intent: Intent, group: PodGroup) -> frozenset[Ide
     found: list[Identity] = []
     for space in spaces:
         labels = dict(intent.namespaces.get(space, ()))
-        found += [each for each in state.spaces.get(space, ()) if group.contains(each, labels)]
+        if group.namespace or group.namespaces.selects(labels):
+            found += [each for each in state.spaces.get(space, ()) if group.contains(each, labels)]
     return frozenset(found)
 
 

@@ -93,9 +93,8 @@ def _shared(sections: list[Section]) -> Origin:
     """The origin of a flow that rules of several objects share."""
     if len(sections) == 1:
         return section_origin(sections[0], "clause")
-    names = [str(each.source) for each in sections]
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return Origin("Policies", "", ", ".join(names[:_NAMED]) + more, "", "clause")
+    more = f" and {len(sections) - _NAMED} more" if len(sections) > _NAMED else ""
+    return Origin("Policies", "", ", ".join(str(each.source) for each in sections[:_NAMED]) + more, "", "clause")
 
 
 _NAMED: Final = 8

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple, TypeAlias
 from immutables import Map
 
 from firewall.order import rank
-from firewall.rules import DIRECTIONS, FAIL_CLOSED, Direction, Established, Identity, PodGroup, Rule, Section
+from firewall.rules import DIRECTIONS, FAIL_CLOSED, Direction, Identity, PodGroup, Rule, Section
 from sdn.compile.delta import Delta, Piece
-from sdn.compile.expand import ANY_POD, Clause, Variant, asks_any_pod, direct, joint, variants
-from sdn.compile.levels import SLOTS, level, network_policy, slots
+from sdn.compile.expand import ANY_POD, Clause, Variant, asks_any_pod, direct, joint, union, variants
+from sdn.compile.levels import SLOTS, Level, level, network_policy, slots
 from sdn.compile.membership import Membership, follow, store, watch
 from sdn.compile.numbers import Numbers
-from sdn.model import Intent
+from sdn.model import FirewallSettings, Intent
 from sdn.pipeline.flow import Conjunction
 
 Place: TypeAlias = tuple[int, int]
@@ -32,7 +32,7 @@ class Plan(NamedTuple):
     name: str  # it has a number: the rule's in the pipeline
     section: str
     rule: Rule
-    slot: int
+    at: Level
     variants: tuple[Variant, ...]
     is_joint: bool
     cuts: bool  # it drops, and connections in their middle are reset
@@ -62,6 +62,10 @@ class Concern(NamedTuple):
     shuts: bool
 
 
+About: TypeAlias = tuple[tuple[Concern, frozenset[Identity]], ...]
+"""Whom on this node a section is about."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ruleset:
     """Everything the firewall's flows on one node follow from."""
@@ -71,9 +75,8 @@ class Ruleset:
     placed: Map[str, Place] = field(default_factory=Map)
     places: Map[Place, frozenset[str]] = field(default_factory=Map)
     names: Numbers = field(default_factory=Numbers)
-    plans: Map[str, tuple[Plan, ...]] = field(default_factory=Map)  # by section, as are the next two
-    claimed: Map[str, frozenset[tuple[Clause, Claim]]] = field(default_factory=Map)
-    concerned: Map[str, frozenset[tuple[Identity, Concern]]] = field(default_factory=Map)
+    plans: Map[str, tuple[Plan, ...]] = field(default_factory=Map)  # by section, as is the next
+    concerned: Map[str, About] = field(default_factory=Map)
     clauses: Map[Clause, frozenset[Claim]] = field(default_factory=Map)
     concerns: Map[Identity, frozenset[Concern]] = field(default_factory=Map)  # of pods here
     crowded: frozenset[str] = frozenset()  # sections that found no room among those of their priority
@@ -89,6 +92,7 @@ class Ruleset:
 
 def advance(rules: Ruleset, intent: Intent, delta: Delta) -> tuple[Ruleset, set[Piece]]:
     """The ruleset once the intent has changed by ``delta``, and the pieces to compile anew."""
+    before = rules
     membership, moves = follow(rules.membership, intent, delta)
     rules = replace(rules, membership=membership)
     stale = {user for group in moves.groups for user in membership.groups[group].users}
@@ -103,7 +107,7 @@ def advance(rules: Ruleset, intent: Intent, delta: Delta) -> tuple[Ruleset, set[
         return rules, pieces
     rules, renamed = _plan(rules, intent, stale)
     rewritten = {*delta.sections, *(rules.sections if delta.settings else ())}
-    rules, changed = _claim(rules, intent, stale | renamed, rewritten)
+    rules, changed = _claim(before, rules, stale | renamed, rewritten, moves.renumbered)
     return rules, pieces | changed | {("section", key) for key in stale | renamed}
 
 
@@ -150,7 +154,7 @@ def _plan(rules: Ruleset, intent: Intent, stale: Iterable[str]) -> tuple[Ruleset
     for key in stale:
         section = rules.sections.get(key)
         remove.update(name for plan in plans.get(key, ()) for name in plan.names())
-        new, has_room = _plans(rules, section, intent.firewall.established) if section else ((), True)
+        new, has_room = _plans(rules, section, intent.firewall) if section else ((), True)
         crowded = crowded - {key} if has_room else crowded | {key}
         store(plans, key, new)
         add.update(name for plan in new for name in plan.names())
@@ -161,9 +165,8 @@ def _plan(rules: Ruleset, intent: Intent, stale: Iterable[str]) -> tuple[Ruleset
     return rules, {key for key, held in rules.plans.items() if any(name in moved for p in held for name in p.names())}
 
 
-def _plans(rules: Ruleset, section: Section, established: Established) -> tuple[tuple[Plan, ...], bool]:
+def _plans(rules: Ruleset, section: Section, settings: FirewallSettings) -> tuple[tuple[Plan, ...], bool]:
     """A section's rules as they stand on this node, and whether there was room for them."""
-    cuts = (section.established or established) == "cut"
     place = rules.placed[section.key]
     limit = SLOTS[place[0]]
     found = []
@@ -176,43 +179,48 @@ def _plans(rules: Ruleset, section: Section, established: Established) -> tuple[
         if first is None:
             has_room = False
             wanted, first = [rule for rule in FAIL_CLOSED if rule.direction == direction], limit - 1
-        found += [_rule_plan(rules, section, rule, first + number, cuts) for number, rule in enumerate(wanted)]
+        found += [_rule_plan(rules, section, rule, first + number, settings) for number, rule in enumerate(wanted)]
     return tuple(plan for plan in found if plan.variants), has_room
 
 
-def _rule_plan(rules: Ruleset, section: Section, rule: Rule, slot: int, cuts: bool) -> Plan:
-    members = rules.membership.members
-    found = variants(section, rule, members, rules.membership.here)
+def _rule_plan(rules: Ruleset, section: Section, rule: Rule, slot: int, settings: FirewallSettings) -> Plan:
+    membership = rules.membership
+    found = variants(section, rule, membership.members, membership.members_here)
     name = f"{section.key}/{rule.direction}/{rule.index}"
-    cuts = cuts and rule.action == "drop"  # a reset beside the drop needs a flow that knows the whole decision
-    return Plan(name, section.key, rule, slot, found, cuts or not all(each.is_direct for each in found), cuts)
+    # A reset beside the drop needs a flow that knows the whole decision.
+    cuts = (section.established or settings.established) == "cut" and rule.action == "drop"
+    is_joint = cuts or not all(each.is_direct for each in found)
+    if section.tier == "NetworkPolicy":
+        at = network_policy(rule.direction, settings.priorities, joint=is_joint)
+    else:
+        at = level(section, rule.direction, slot, settings.priorities)
+    return Plan(name, section.key, rule, at, found, is_joint, cuts)
 
 
-def _claim(rules: Ruleset, intent: Intent, keys: Iterable[str], rewritten: Set[str]) -> tuple[Ruleset, set[Piece]]:
+def _claim(
+    before: Ruleset, rules: Ruleset, keys: Iterable[str], rewritten: Set[str], renumbered: Set[Identity]
+) -> tuple[Ruleset, set[Piece]]:
     """Let sections claim what their plans say, and give up what they no longer do.
 
     What a section says is in its flows, so all flows of one that is ``rewritten`` are made anew.
     """
-    claimed, concerned = rules.claimed.mutate(), rules.concerned.mutate()
-    clauses, concerns = rules.clauses.mutate(), rules.concerns.mutate()
+    concerned, clauses, concerns = rules.concerned.mutate(), rules.clauses.mutate(), rules.concerns.mutate()
     pieces: set[Piece] = set()
     for key in keys:
         section = rules.sections.get(key)
-        plans = rules.plans.get(key, ())
-        new_claims = frozenset(claim for plan in plans for claim in _claims(rules, intent, plan))
-        pieces.update(("clause", each) for each in _exchange(clauses, claimed.get(key, frozenset()), new_claims))
-        store(claimed, key, new_claims)
-        about = frozenset(_concerns(rules, section)) if section else frozenset()
-        pieces.update(("own", each) for each in _exchange(concerns, concerned.get(key, frozenset()), about))
+        changed = _exchange(clauses, *_claims_moved(before, rules, key, renumbered))
+        pieces.update(("clause", each) for each in changed)
+        about = _concerns(rules, section) if section else ()
+        pieces.update(("own", each) for each in _exchange(concerns, *_concerns_moved(concerned.get(key, ()), about)))
         store(concerned, key, about)
         if key in rewritten:
-            pieces.update(("clause", each) for each, _ in new_claims)
-            pieces.update(("own", each) for each, _ in about)
-    rules = replace(rules, claimed=claimed.finish(), concerned=concerned.finish())
+            pieces.update(("clause", each) for plan in rules.plans.get(key, ()) for each, _ in _claims(rules, plan))
+            pieces.update(("own", each) for _, identities in about for each in identities)
+    rules = replace(rules, concerned=concerned.finish())
     return replace(rules, clauses=clauses.finish(), concerns=concerns.finish()), pieces
 
 
-def _exchange(index: Any, old: frozenset[tuple[Any, Any]], new: frozenset[tuple[Any, Any]]) -> set[Any]:
+def _exchange(index: Any, old: set[tuple[Any, Any]], new: set[tuple[Any, Any]]) -> set[Any]:
     """Take pairs out of an index (key → values) and put others in; the keys touched."""
     for key, value in old - new:
         store(index, key, index[key] - {value})
@@ -221,35 +229,69 @@ def _exchange(index: Any, old: frozenset[tuple[Any, Any]], new: frozenset[tuple[
     return {key for key, _ in old ^ new}
 
 
-def _claims(rules: Ruleset, intent: Intent, plan: Plan) -> Iterable[tuple[Clause, Claim]]:
-    number = rules.membership.number
-    priorities, direction = intent.firewall.priorities, plan.rule.direction
-    section = rules.sections[plan.section]
-    if section.tier == "NetworkPolicy":
-        at = network_policy(direction, priorities, joint=plan.is_joint)
-    else:
-        at = level(section, direction, plan.slot, priorities)
+def _claims_moved(
+    before: Ruleset, rules: Ruleset, key: str, renumbered: Set[Identity]
+) -> tuple[set[tuple[Clause, Claim]], set[tuple[Clause, Claim]]]:
+    """What a section claimed and now claims, without most of what it keeps."""
+    old = {plan.name: plan for plan in before.plans.get(key, ())}
+    new = {plan.name: plan for plan in rules.plans.get(key, ())}
+    for name in old.keys() & new.keys():
+        if not renumbered and _numbers(before, old[name]) == _numbers(rules, new[name]):
+            old[name], new[name] = _differing(old[name], new[name])
+    return (
+        {claim for plan in old.values() for claim in _claims(before, plan)},
+        {claim for plan in new.values() for claim in _claims(rules, plan)},
+    )
+
+
+def _numbers(rules: Ruleset, plan: Plan) -> list[int | None]:
+    return [rules.names.number(name) for name in plan.names()]
+
+
+def _differing(old: Plan, new: Plan) -> tuple[Plan, Plan]:
+    """Two plans of a rule without the members they share, where each member is a claim of its own."""
+    alike = old._replace(variants=()) == new._replace(variants=()) and len(old.variants) == len(new.variants)
+    if not (alike and old.is_joint and all(map(Variant.is_like, old.variants, new.variants))):
+        return old, new
+    return (
+        old._replace(variants=tuple(map(Variant.without, old.variants, new.variants))),
+        new._replace(variants=tuple(map(Variant.without, new.variants, old.variants))),
+    )
+
+
+def _claims(rules: Ruleset, plan: Plan) -> Iterable[tuple[Clause, Claim]]:
+    number, direction = rules.membership.number, plan.rule.direction
     decision = Claim(plan.name, plan.section)
     for variant, name in zip(plan.variants, plan.names(), strict=True):
         if not plan.is_joint:
-            yield from ((clause, decision) for clause in direct(variant, at, direction, number))
+            yield from ((clause, decision) for clause in direct(variant, plan.at, direction, number))
         elif (conjunction := rules.names.number(name)) is not None:
-            for clause, dimension, of in joint(variant, at, direction, number):
+            for clause, dimension, of in joint(variant, plan.at, direction, number):
                 yield clause, Claim(plan.name, plan.section, Conjunction(conjunction, dimension, of))
-            yield Clause(*at, (("conj_id", conjunction, None),)), decision
+            yield Clause(*plan.at, (("conj_id", conjunction, None),)), decision
 
 
-def _concerns(rules: Ruleset, section: Section) -> Iterable[tuple[Identity, Concern]]:
-    membership = rules.membership
+def _concerns(rules: Ruleset, section: Section) -> About:
+    """Whom on this node a section is about."""
     names = (name for plan in rules.plans.get(section.key, ()) for name in plan.names())
     shuts = any(rules.names.number(name) is None for name in names)
-    for direction in section.isolates:
-        for group in section.applied_to:
-            concern = Concern(direction, section.key, section.tier == "NetworkPolicy", shuts)
-            yield from ((each, concern) for each in membership.members(group) if membership.here(each))
+    groups: dict[Direction, set[PodGroup]] = {direction: {*section.applied_to} for direction in section.isolates}
     for rule in section.rules:
-        if rule.direction in section.isolates:
-            continue
-        for group in section.applied_to if rule.applied_to is None else rule.applied_to:
-            concern = Concern(rule.direction, section.key, isolates=False, shuts=shuts)
-            yield from ((each, concern) for each in membership.members(group) if membership.here(each))
+        if rule.direction not in section.isolates:
+            applied_to = section.applied_to if rule.applied_to is None else rule.applied_to
+            groups.setdefault(rule.direction, set()).update(applied_to)
+    found = []
+    for direction, some in groups.items():
+        isolates = section.tier == "NetworkPolicy" and direction in section.isolates
+        if here := union(map(rules.membership.members_here, some)):
+            found.append((Concern(direction, section.key, isolates, shuts), here))
+    return tuple(found)
+
+
+def _concerns_moved(old: About, new: About) -> tuple[set[tuple[Identity, Concern]], set[tuple[Identity, Concern]]]:
+    before, after = dict(old), dict(new)
+    nobody: frozenset[Identity] = frozenset()
+    return (
+        {(each, concern) for concern, here in old for each in here - after.get(concern, nobody)},
+        {(each, concern) for concern, here in new for each in here - before.get(concern, nobody)},
+    )
