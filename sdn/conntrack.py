@@ -92,8 +92,7 @@ def forbidden(
 
 def _world(intent: Intent, rules: Ruleset, port: LogicalPort) -> World:
     """The policies that are about a port, and nobody: a verdict at one end needs no more."""
-    concerns = rules.concerns.get(port.identity, frozenset())
-    sections = [rules.sections[key] for key in {each.section for each in concerns}]
+    sections = [rules.sections[key] for key in {each.section for each in rules.about(port.identity)}]
     return reference(intent.replace(ports={}), sections)
 
 

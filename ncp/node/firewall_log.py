@@ -116,7 +116,7 @@ def _origin(rules: Ruleset, number: int, port: str, direction: Any) -> Origin:
     if plan is not None:
         return rule_origin(rules, plan)
     held = rules.membership.ports.get(port)
-    concerns = rules.concerns.get(held[0], frozenset()) if held else frozenset()
+    concerns = rules.about(held[0]) if held else frozenset()
     sections = [rules.sections[each.section] for each in concerns if each.isolates and each.direction == direction]
     return (
         isolation_origin(sections, direction)

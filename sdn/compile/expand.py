@@ -8,7 +8,7 @@ One more member is one more clause, or one more claim on a clause that is there.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from itertools import product
 from typing import Final, NamedTuple, TypeAlias, TypeVar
@@ -18,6 +18,7 @@ from sdn.compile.levels import Level
 from sdn.compile.terms import ETH_IP
 from sdn.pipeline.flow import Match, Term
 from sdn.pipeline.registers import A_POD, OWN, PEER, SERVICE
+from sdn.pipeline.spec import RegField
 
 ANY_POD: Final = PodGroup()
 _FEW: Final = 8
@@ -27,6 +28,8 @@ T = TypeVar("T")
 Numbering: TypeAlias = Callable[[Identity], int | None]
 """An identity's number; those that have none are nowhere on the switch, and left out."""
 Members: TypeAlias = Callable[[PodGroup], frozenset[Identity]]
+Subject: TypeAlias = Identity | PodGroup
+"""Whom something is about: pods of an identity, or ANY_POD."""
 Element: TypeAlias = Identity | Cidr | PodGroup
 """Of the peers: an identity, a prefix, or ANY_POD."""
 
@@ -34,7 +37,7 @@ Element: TypeAlias = Identity | Cidr | PodGroup
 class Variant(NamedTuple):
     """One product of a rule: these pods here, with these peers (None: any), for these services (None: any)."""
 
-    own: frozenset[Identity]
+    own: frozenset[Subject]
     peers: frozenset[Element] | None
     services: frozenset[Service] | None
 
@@ -67,19 +70,22 @@ def _less(some: frozenset[T] | None, others: frozenset[T] | None) -> frozenset[T
 
 def variants(section: Section, rule: Rule, members: Members, here: Members) -> tuple[Variant, ...]:
     """A rule's products: one, or one for each meaning its named ports have on the pods concerned; those with nobody left out."""
-    own = union(map(here, section.applied_to if rule.applied_to is None else rule.applied_to))
+    groups = section.applied_to if rule.applied_to is None else rule.applied_to
+    own = subjects(groups, here)
     peers = None if rule.peers is None else union(_elements(each, members) for each in rule.peers)
     if rule.services is None:
         found = [Variant(own, peers, None)]
     else:
         fixed = frozenset(each for each in rule.services if isinstance(each, Service))
         named = tuple(each for each in rule.services if isinstance(each, NamedService))
-        if rule.direction == "ingress":
-            found = [Variant(pods, peers, fixed | meant) for meant, pods in _by_meaning(named, own).items()]
+        if named and rule.direction == "ingress":
+            asked = union(map(here, groups))
+            found = [Variant(some, peers, fixed | meant) for meant, some in _by_meaning(named, asked).items()]
         else:
             found = [Variant(own, peers, fixed)]
-            pods = members(ANY_POD) if asks_any_pod(rule) else _identities(peers or frozenset())
-            found += [Variant(own, some, meant) for meant, some in _by_meaning(named, pods).items()]
+            if named:
+                asked = members(ANY_POD) if asks_any_pod(rule) else _identities(peers or frozenset())
+                found += [Variant(own, some, meant) for meant, some in _by_meaning(named, asked).items()]
     return tuple(sorted((each for each in found if not each.is_empty), key=_by_services))
 
 
@@ -87,6 +93,12 @@ def asks_any_pod(rule: Rule) -> bool:
     """Whether a rule names ports of pods that may be any: what a name means has to be asked of everybody."""
     named = any(isinstance(each, NamedService) for each in rule.services or ())
     return named and rule.direction == "egress" and (rule.peers is None or ANY_POD in rule.peers)
+
+
+def subjects(groups: Collection[PodGroup], here: Members) -> frozenset[Subject]:
+    """Whom on this node some groups select: ANY_POD, and not each, where that is everybody."""
+    everybody = ANY_POD in groups and here(ANY_POD)
+    return frozenset({ANY_POD}) if everybody else union(map(here, groups))
 
 
 def union(sets: Iterable[frozenset[T]]) -> frozenset[T]:
@@ -110,8 +122,6 @@ def _by_meaning(
     named: tuple[NamedService, ...], pods: frozenset[Identity]
 ) -> Mapping[frozenset[Service], frozenset[Identity]]:
     """Pods by what the names mean on them. Remembered, for many policies may name the same ports of the same pods."""
-    if not named:
-        return {frozenset(): pods}
     by_ports: dict[tuple[NamedPort, ...], list[Identity]] = defaultdict(list)
     for pod in pods:
         by_ports[pod.ports].append(pod)
@@ -153,7 +163,7 @@ def joint(variant: Variant, level: Level, direction: Direction, number: Numberin
 
 
 def _dimensions(variant: Variant, direction: Direction, number: Numbering) -> list[list[Match]]:
-    found: list[list[Match]] = [[(OWN.match(at),) for pod in variant.own if (at := number(pod)) is not None]]
+    found: list[list[Match]] = [[match for each in variant.own if (match := pods(each, OWN, number)) is not None]]
     if variant.peers is not None:
         found.append([match for each in variant.peers if (match := _peer(each, direction, number)) is not None])
     if variant.services is not None:
@@ -161,12 +171,17 @@ def _dimensions(variant: Variant, direction: Direction, number: Numbering) -> li
     return found
 
 
+def pods(whom: Subject, register: RegField, number: Numbering) -> Match | None:
+    """The match of a register that holds some pods; None where they have no number."""
+    if isinstance(whom, PodGroup):
+        return ((register.register, A_POD, A_POD),)
+    at = number(whom)
+    return None if at is None else (register.match(at),)
+
+
 def _peer(peer: Element, direction: Direction, number: Numbering) -> Match | None:
-    if isinstance(peer, Identity):
-        at = number(peer)
-        return None if at is None else (PEER.match(at),)
-    if isinstance(peer, PodGroup):
-        return ((PEER.register, A_POD, A_POD),)
+    if isinstance(peer, Identity | PodGroup):
+        return pods(peer, PEER, number)
     family, value, length = peer
     name = f"ipv{family}_{'src' if direction == 'ingress' else 'dst'}"
     width = 32 if family == 4 else 128

@@ -7,7 +7,7 @@
 | ``("switch", vni)`` | that switch |
 | ``("port", name)`` | that port, its switch, its node, its identity's number, and where it is attached if that is here |
 | ``("clause", clause)`` | the rules that claim it |
-| ``("own", identity)`` | the sections that are about it |
+| ``("own", subject)`` | the sections that are about those pods |
 | ``("section", key)`` | that section's plans |
 
 What the last three read is the node's :class:`~sdn.compile.ruleset.Ruleset`, which says itself what of them a change touches.
@@ -65,7 +65,7 @@ def touched(intent: Intent, node: str, delta: Delta) -> set[Piece]:
 def ruled_pieces(rules: Ruleset) -> Iterator[Piece]:
     """Every piece of a node's program that its ruleset has."""
     yield from (("clause", clause) for clause in rules.clauses)
-    yield from (("own", identity) for identity in rules.concerns)
+    yield from (("own", subject) for subject in rules.concerns)
     yield from (("section", key) for key in rules.sections)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from firewall.rules import DIRECTIONS, Action, Direction, Identity, Rule, Section
-from sdn.compile.expand import Clause
+from firewall.rules import DIRECTIONS, Action, Direction, PodGroup, Rule, Section
+from sdn.compile.expand import Clause, Subject, pods
 from sdn.compile.fabric import fabric
 from sdn.compile.levels import isolation
 from sdn.compile.ruleset import Plan, Ruleset
@@ -100,36 +100,38 @@ def _shared(sections: list[Section]) -> Origin:
 _NAMED: Final = 8
 
 
-def compile_own(rules: Ruleset, identity: Identity, settings: FirewallSettings) -> tuple[f.Flow, ...]:
-    """For pods of an identity on this node: which directions the rules are asked about, and their isolation."""
-    number = rules.membership.number(identity)
-    concerns = rules.concerns.get(identity, frozenset())
-    if number is None or not concerns:
+def compile_own(rules: Ruleset, whom: Subject, settings: FirewallSettings) -> tuple[f.Flow, ...]:
+    """For some pods of this node: which directions the rules are asked about, and their isolation."""
+    concerns = rules.concerns.get(whom, frozenset())
+    match = pods(whom, OWN, rules.membership.number)
+    if match is None or not concerns:
         return ()
-    own = OWN.match(number)
+    # A packet meets one flow of a table, so what is said of everybody stands below the same said of some.
+    everybody = isinstance(whom, PodGroup)
     found = []
     for direction in DIRECTIONS:
         about = sorted(each for each in concerns if each.direction == direction)
         if about:
-            asked = fabric("firewall", f"{direction} of {identity.namespace}")
+            asked = fabric("firewall", f"{direction} of {whom.namespace or 'all pods'}")
             ask = (goto(stage(direction, "ask")),)
-            found.append(flow(stage(direction, "concern"), 50, (own,), ask, asked))
+            found.append(flow(stage(direction, "concern"), 40 if everybody else 50, match, ask, asked))
         if shutting := [rules.sections[each.section] for each in about if each.shuts]:
-            found.append(flow(stage(direction, "concern"), 60, (own,), (), isolation_origin(shutting, direction)))
+            origin = isolation_origin(shutting, direction)
+            found.append(flow(stage(direction, "concern"), 55 if everybody else 60, match, (), origin))
         if isolating := [rules.sections[each.section] for each in about if each.isolates]:
-            found += _isolated(own, isolating, direction, settings)
+            found += _isolated(match, isolating, direction, settings)
     return tuple(found)
 
 
-def _isolated(own: f.Term, isolating: list[Section], direction: Direction, settings: FirewallSettings) -> list[f.Flow]:
+def _isolated(own: f.Match, isolating: list[Section], direction: Direction, settings: FirewallSettings) -> list[f.Flow]:
     origin = isolation_origin(isolating, direction)
     at = isolation(direction, settings.priorities)
     log = (f.Controller(LOGGED + _mark("drop", direction, 0), _HEADERS),) if "drop" in settings.logged else ()
-    found = [flow(at.table, at.priority, (own,), log, origin)]
+    found = [flow(at.table, at.priority, own, log, origin)]
     if any((each.established or settings.established) == "cut" for each in isolating):
         at = isolation(direction, settings.priorities, cut=True)
         reset = (_rejection(direction, 0, settings),)
-        found += [flow(at.table, at.priority, (own, *each), reset, origin) for each in _MID_CONNECTION]
+        found += [flow(at.table, at.priority, (*own, *each), reset, origin) for each in _MID_CONNECTION]
     return found
 
 

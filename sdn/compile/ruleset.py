@@ -15,7 +15,7 @@ from immutables import Map
 from firewall.order import rank
 from firewall.rules import DIRECTIONS, FAIL_CLOSED, Direction, Identity, PodGroup, Rule, Section
 from sdn.compile.delta import Delta, Piece
-from sdn.compile.expand import ANY_POD, Clause, Variant, asks_any_pod, direct, joint, union, variants
+from sdn.compile.expand import ANY_POD, Clause, Subject, Variant, asks_any_pod, direct, joint, subjects, variants
 from sdn.compile.levels import SLOTS, Level, level, network_policy, slots
 from sdn.compile.membership import Membership, follow, store, watch
 from sdn.compile.numbers import Numbers
@@ -51,7 +51,7 @@ class Claim(NamedTuple):
 
 
 class Concern(NamedTuple):
-    """A section is about pods of an identity, in a direction; ``isolates`` them where it is a NetworkPolicy.
+    """A section is about some pods, in a direction; ``isolates`` them where it is a NetworkPolicy.
 
     Where a rule of the section has no number left, the section ``shuts`` them off: half of it would be worse.
     """
@@ -62,7 +62,7 @@ class Concern(NamedTuple):
     shuts: bool
 
 
-About: TypeAlias = tuple[tuple[Concern, frozenset[Identity]], ...]
+About: TypeAlias = tuple[tuple[Concern, frozenset[Subject]], ...]
 """Whom on this node a section is about."""
 
 
@@ -78,8 +78,12 @@ class Ruleset:
     plans: Map[str, tuple[Plan, ...]] = field(default_factory=Map)  # by section, as is the next
     concerned: Map[str, About] = field(default_factory=Map)
     clauses: Map[Clause, frozenset[Claim]] = field(default_factory=Map)
-    concerns: Map[Identity, frozenset[Concern]] = field(default_factory=Map)  # of pods here
+    concerns: Map[Subject, frozenset[Concern]] = field(default_factory=Map)  # of pods here
     crowded: frozenset[str] = frozenset()  # sections that found no room among those of their priority
+
+    def about(self, identity: Identity) -> frozenset[Concern]:
+        """The sections that are about a pod of this node, said of it or of everybody."""
+        return self.concerns.get(identity, frozenset()) | self.concerns.get(ANY_POD, frozenset())
 
     def numbered(self, number: int) -> Plan | None:
         """The rule that a number of the pipeline stands for; None where it stands for none."""
@@ -215,7 +219,7 @@ def _claim(
         store(concerned, key, about)
         if key in rewritten:
             pieces.update(("clause", each) for plan in rules.plans.get(key, ()) for each, _ in _claims(rules, plan))
-            pieces.update(("own", each) for _, identities in about for each in identities)
+            pieces.update(("own", each) for _, some in about for each in some)
     rules = replace(rules, concerned=concerned.finish())
     return replace(rules, clauses=clauses.finish(), concerns=concerns.finish()), pieces
 
@@ -283,14 +287,14 @@ def _concerns(rules: Ruleset, section: Section) -> About:
     found = []
     for direction, some in groups.items():
         isolates = section.tier == "NetworkPolicy" and direction in section.isolates
-        if here := union(map(rules.membership.members_here, some)):
+        if here := subjects(some, rules.membership.members_here):
             found.append((Concern(direction, section.key, isolates, shuts), here))
     return tuple(found)
 
 
-def _concerns_moved(old: About, new: About) -> tuple[set[tuple[Identity, Concern]], set[tuple[Identity, Concern]]]:
+def _concerns_moved(old: About, new: About) -> tuple[set[tuple[Subject, Concern]], set[tuple[Subject, Concern]]]:
     before, after = dict(old), dict(new)
-    nobody: frozenset[Identity] = frozenset()
+    nobody: frozenset[Subject] = frozenset()
     return (
         {(each, concern) for concern, here in old for each in here - after.get(concern, nobody)},
         {(each, concern) for concern, here in new for each in here - before.get(concern, nobody)},
