@@ -10,16 +10,33 @@ import json
 import sys
 from collections.abc import Callable
 
-from benchmarks import compiling, datapath, encoding, idle, installing, podadd
+from benchmarks import (
+    compiling,
+    datapath,
+    encoding,
+    enforcing,
+    flowcount,
+    idle,
+    installing,
+    podadd,
+    policycost,
+    policywire,
+    rulechange,
+)
 from benchmarks.figures import Figure
 
 BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "encoding": encoding.run,
     "compiling": compiling.run,
+    "flowcount": flowcount.run,
+    "rulechange": rulechange.run,
     "installing": installing.run,
+    "enforcing": enforcing.run,
     "podadd": podadd.run,
     "idle": idle.run,
+    "policywire": policywire.run,
     "datapath": datapath.run,
+    "policycost": policycost.run,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 
@@ -31,3 +31,8 @@ def timed(work: Callable[[], object]) -> float:
 def median(work: Callable[[], object], times: int) -> float:
     """Median seconds of some calls."""
     return statistics.median(timed(work) for _ in range(times))
+
+
+def percentile(taken: Sequence[float], of_hundred: int) -> float:
+    """What so many of a hundred were within."""
+    return sorted(taken)[max(0, -(-len(taken) * of_hundred // 100) - 1)]

@@ -29,7 +29,7 @@ def run() -> list[Figure]:
         kube = Kube.connect(str(bench.state / "kubeconfig"))
         kube.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "bench"}})
         alone = [_one(bench, kube, number) for number in range(PODS_ADDED)]
-        came, gone = _crowd(kube, lambda: alone.extend(_one(bench, kube, 100 + number) for number in range(PODS_ADDED)))
+        came, gone = crowd(kube, lambda: alone.extend(_one(bench, kube, 100 + number) for number in range(PODS_ADDED)))
     empty, crowded = alone[:PODS_ADDED], alone[PODS_ADDED:]
     return [
         Figure(
@@ -92,7 +92,8 @@ def _await_reply(echo: socket.socket, address: str, identifier: int) -> None:
     raise RuntimeError(f"no reply from {address} within {PATIENCE:g} s")
 
 
-def _crowd(kube: Kube, meanwhile) -> tuple[float, float]:  # type: ignore[no-untyped-def]
+def crowd(kube: Kube, meanwhile) -> tuple[float, float]:  # type: ignore[no-untyped-def]
+    """Seconds that 200 pods take to come and to go; ``meanwhile`` is called while they are there."""
     spaces = [f"crowd-{number}" for number in range(10)]
     started = time.perf_counter()
     for space in spaces:
