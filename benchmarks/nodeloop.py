@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.figures import timed
 from benchmarks.policies import mixed
 from benchmarks.world import FABRIC, Change, attachments, translated, world
-from ncp.node.loop import Loop, Outcome
+from ncp.node.loop import Loop, Outcome, Seat
 from ncp.translate.intent import KINDS, apply_all
 from sdn.openflow.session import Switch
 from sdn.ovsdb.appctl import Appctl
@@ -44,6 +44,7 @@ class Node:
             FABRIC,
             self.switch,
             audit_interval=3600.0,
+            appctl=Appctl(rundir),
             connections=lambda: self.connections(),
             on_outcome=self.outcomes.append,
             on_measured=lambda policy, seconds: self.measured.put(policy),
@@ -56,7 +57,7 @@ class Node:
         for kind in KINDS:
             self.loop.synced(kind)
         self.attached = attached
-        self.loop.attached(attached)
+        self.loop.attached({name: Seat(ofport, "") for name, ofport in attached.items()})
         self.settled()
 
     def settled(self) -> None:

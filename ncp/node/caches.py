@@ -9,6 +9,7 @@ than amended, and :meth:`Caches.obey` returns when that is done.
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain, repeat
 from typing import Final
 
 from sdn.model import Origin
@@ -69,10 +70,11 @@ class Caches:
         with self._appctl.connect() as session:
             session.call("version")  # answered after the switch has noticed what the barrier was about
             # A revalidation that ends now may have begun before the change. The next one has not; each is brought about by
-            # a change of flows that is of no other consequence.
+            # a change of flows that is of no other consequence. (Its end alone does not always wake whoever answers us.)
             for changes in (Changes(add=(nudge,)), Changes(delete=(rule,))):
+                steps = chain([partial(self._switch.apply, changes)], repeat(self._switch.barrier))
                 try:
-                    session.call("revalidator/wait", meanwhile=partial(self._switch.apply, changes))
+                    session.call("revalidator/wait", meanwhile=lambda steps=steps: next(steps)())
                 except AppctlError as error:
                     if "multiple" not in str(error):
                         raise

@@ -89,6 +89,7 @@ class Loop:
         switch: Switch,
         *,
         audit_interval: float = 20.0,
+        connections: Callable[[], str] | None = None,
         appctl: Appctl,
         on_outcome: Callable[[Outcome], None] = lambda outcome: None,
         on_problems: Callable[[list[Problem]], None] = lambda problems: None,
@@ -103,7 +104,7 @@ class Loop:
         self.ready = threading.Event()  # the switch holds the program for the first time
         self._switch = switch
         self._caches = Caches(appctl, switch)
-        self._standing = Standing(lambda: appctl.call("dpctl/dump-conntrack"), switch)
+        self._standing = Standing(connections or (lambda: appctl.call("dpctl/dump-conntrack")), switch)
         self._enforced = Enforced(on_enforced, on_measured)
         self._audit_interval = audit_interval
         self._on_outcome = on_outcome

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import select
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,6 +19,9 @@ from sdn.openflow.wire import connect
 
 WINDOW: Final = 48
 """Commands under way at a time: their requests fit a socket's buffer, so that neither side waits for the other to read."""
+FIRST_PAUSE: Final = 0.0005
+LAST_PAUSE: Final = 0.05
+"""Seconds until what is done meanwhile is done again."""
 _CHUNK: Final = 1 << 18
 
 
@@ -109,8 +113,9 @@ class Session:
         """End the connection."""
         self._socket.close()
 
-    def call(self, command: str, *arguments: str, meanwhile: Callable[[], None] = lambda: None) -> str:
-        """Run one command and return what it prints. ``meanwhile`` is called when it has been sent.
+    def call(self, command: str, *arguments: str, meanwhile: Callable[[], None] | None = None) -> str:
+        """Run one command and return what it prints. ``meanwhile`` is called when it has been sent, and again and again, with
+        growing pauses, until it is answered.
 
         Raises:
             AppctlError: as for :meth:`Appctl.call`.
@@ -130,7 +135,7 @@ class Session:
         return found
 
     def _window(
-        self, command: str, asked: list[tuple[str, ...]], meanwhile: Callable[[], None] = lambda: None
+        self, command: str, asked: list[tuple[str, ...]], meanwhile: Callable[[], None] | None = None
     ) -> list[str]:
         first, self._next = self._next, self._next + len(asked)
         requests = (
@@ -140,7 +145,8 @@ class Session:
         deadline = time.monotonic() + self._timeout
         try:
             self._socket.sendall("".join(requests).encode())
-            meanwhile()
+            if meanwhile is not None:
+                self._until_answered(meanwhile, deadline)
             while len(replies) < len(asked):
                 reply = self._reply(command, deadline)
                 replies[int(reply["id"])] = reply
@@ -150,6 +156,13 @@ class Session:
             if reply.get("error") is not None:
                 raise AppctlError(f"{command}: {str(reply['error']).strip()}")
         return [str(replies[first + number]["result"]) for number in range(len(asked))]
+
+    def _until_answered(self, meanwhile: Callable[[], None], deadline: float) -> None:
+        meanwhile()
+        pause = FIRST_PAUSE
+        while time.monotonic() < deadline and not select.select([self._socket], [], [], pause)[0]:
+            meanwhile()
+            pause = min(2 * pause, LAST_PAUSE)
 
     def _reply(self, command: str, deadline: float) -> dict[str, Any]:
         """The next message; waits for one."""
