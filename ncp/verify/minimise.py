@@ -55,11 +55,9 @@ def minimal(case: CaseFile) -> CaseFile:
     """The case with what it needs."""
     ends = case.ends()
     pods = tuple(pod for pod in case.pods if pod.name in ends)
-    spaces = {pod.name.split("/")[0] for pod in pods}
     nodes = {f"node:{pod.node}" for pod in pods}
     case = case.replace(
         pods=pods,
-        namespaces={name: labels for name, labels in case.namespaces.items() if name in spaces},
         hosts={name: found for name, found in case.hosts.items() if name in ends or name in nodes},
     )
     whole = said(case)
@@ -68,7 +66,8 @@ def minimal(case: CaseFile) -> CaseFile:
         now = said(left)
         if (now.answer, now.causes) == (whole.answer, whole.causes) and not _bears(case, policy, whole):
             case = left
-    return case
+    spaces = {pod.name.split("/")[0] for pod in pods} | {each["metadata"].get("namespace") for each in case.policies}
+    return case.replace(namespaces={name: labels for name, labels in case.namespaces.items() if name in spaces})
 
 
 def _bears(case: CaseFile, policy: Json, whole: Verdict) -> bool:
