@@ -138,8 +138,11 @@ def move_block(outer: Cidr, excepts: Sequence[Cidr], pairs: Pairs) -> list[tuple
     inner = [each for was, each in ends if inside(outer, was)]
     beside = [each for was, each in ends if not inside(outer, was)]
     found = _around(outer, inner, beside)
-    placed = []
+    left_out = [now for was, now in ends if any(inside(each, was) for each in excepts)]
+    placed: list[tuple[str, tuple[str, ...]]] = []
     for prefix in found:
+        if prefix.length == WIDTH[prefix.family] and any(inside(prefix, now) for now in left_out):
+            continue  # one address, and that is an exception: there is no room for both
         kept = []
         for each in excepts:
             excepted = [now for was, now in ends if inside(each, was) and inside(prefix, now)]
@@ -150,7 +153,7 @@ def move_block(outer: Cidr, excepts: Sequence[Cidr], pairs: Pairs) -> list[tuple
             elif each[2] > prefix.length and inside(prefix, each[:2]) and not any(inside(each, one) for one in allowed):
                 kept.append(Prefix(*each))  # type: ignore[arg-type]
         placed.append((str(prefix), tuple(map(str, kept))))
-    return placed
+    return placed or [(str(_NOWHERE[outer[0]]), ())]
 
 
 def _around(held: Cidr, inner: Sequence[Address], beside: Sequence[Address]) -> list[Prefix]:
