@@ -23,12 +23,12 @@ def policies_in(text: str, name: str) -> list[Json]:
     """
     try:
         documents = [each for each in yaml.safe_load_all(text) if each is not None]
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that no calendar has
         raise Refused(f"{name}: not YAML: {' '.join(str(error).split())}") from error
     found = [
         _policy(each, f"{name}: document {number}")
         for number, document in enumerate(documents, 1)
-        for each in _items(document)
+        for each in _items(document, f"{name}: document {number}")
     ]
     if not found:
         raise Refused(f"{name}: holds no policy; allowed: at least one of {', '.join(RESOURCES)}")
@@ -49,10 +49,12 @@ def once(policies: list[Json]) -> dict[str, Json]:
     return found
 
 
-def _items(document: Any) -> Iterator[Any]:
+def _items(document: Any, where: str) -> Iterator[Any]:
     if isinstance(document, dict) and str(document.get("kind", "")).endswith("List"):
         items = document.get("items")
-        yield from items if isinstance(items, list) else ()
+        if not isinstance(items, list):
+            raise Refused(f"{where}: items: {items!r}; allowed: a list")
+        yield from items
     else:
         yield document
 
@@ -65,9 +67,14 @@ def _policy(value: Any, where: str) -> Json:
         raise Refused(f"{where}: kind: {value.get('kind')!r}; allowed: {', '.join(RESOURCES)}")
     if value.get("apiVersion") != resource.api_version:
         raise Refused(f"{where}: apiVersion: {value.get('apiVersion')!r}; allowed: {resource.api_version}")
-    meta = value.get("metadata")
-    if not isinstance(meta, dict) or not isinstance(meta.get("name"), str) or not meta["name"]:
-        raise Refused(f"{where}: metadata.name is missing; allowed: the policy's name")
+    meta = value.get("metadata") or {}
+    if not isinstance(value.get("metadata", {}), dict | None):
+        raise Refused(f"{where}: metadata: {value['metadata']!r}; allowed: a mapping")
+    named, space = meta.get("name"), meta.get("namespace")
+    if not isinstance(named, str) or not named or "/" in named:
+        raise Refused(f"{where}: metadata.name: {named!r}; allowed: the policy's name")
+    if space and (not isinstance(space, str) or "/" in space):
+        raise Refused(f"{where}: metadata.namespace: {space!r}; allowed: a namespace's name")
     if not resource.namespaced:
         return value | {"metadata": {key: each for key, each in meta.items() if key != "namespace"}}
-    return value | {"metadata": {"namespace": NAMESPACE, **meta}}
+    return value | {"metadata": {**meta, "namespace": space or NAMESPACE}}
