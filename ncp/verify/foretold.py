@@ -121,7 +121,7 @@ def _table(console: Console, headings: Sequence[str], rows: Sequence[Sequence[st
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows[:limit]:
-        table.add_row(*row)
+        table.add_row(*(Text(each) if isinstance(each, str) else each for each in row))  # a rule's name is no markup
     console.print(table)
     if limit is not None and len(rows) > limit:
         console.print(Text(f"  and {len(rows) - limit} more; --output wide shows all", style="dim"))
