@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ def _rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # an address in brackets is no markup
     Console(highlight=False).print(table)
 
 
@@ -74,7 +75,7 @@ def _suite_body(asked: Sequence[Asked], seconds: float) -> Json:
         "cases": len(by_case),
         "skipped": sum(any(each.skipped for each in steps) for steps in by_case.values()),
         "failed": sum(not all(each.is_good for each in steps) for steps in by_case.values()),
-        "steps": len(asked),
+        "steps": sum(not each.skipped for each in asked),
         "probes": sum(each.probes for each in asked),
         "disagree": sum(len(each.wrong) for each in asked),
         "seconds": round(seconds, 3),
@@ -132,11 +133,14 @@ def _suite_table(asked: Sequence[Asked], wide: bool, seconds: float) -> None:
     wrong = [each for each in asked if not each.is_good]
     for line in _lines(wrong):
         console.print(Text(line))
+    skipped = Counter(each.skipped for each in asked if each.skipped)
+    for reason, number in skipped.items():
+        console.print(Text(f"{number} skipped: {reason}", style="yellow"))
     failed = len({each.case for each in wrong})
+    agree, steps = len(by_case) - failed - skipped.total(), len(asked) - skipped.total()
     probes = sum(each.probes for each in asked)
-    text = (
-        f"{len(by_case) - failed} of {len(by_case)} cases agree: {len(asked)} steps, {probes} probes, {seconds:.0f} s"
-    )
+    also = f", {skipped.total()} skipped" if skipped else ""
+    text = f"{agree} of {len(by_case)} cases agree{also}: {steps} steps, {probes} probes, {seconds:.0f} s"
     console.print(Text(text, style=f"bold {'red' if failed else 'green'}"))
 
 
