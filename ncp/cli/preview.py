@@ -31,11 +31,10 @@ def preview(
     from ncp.verify import foretold
     from ncp.verify.cluster import Cluster
     from ncp.verify.manifests import once
-    from ncp.verify.policies import parse_key
     from ncp.verify.preview import preview as foresee
 
     wanted = once([each for name in files for each in _read(name)])
-    gone = {"/".join((resource.kind, *where)) for resource, *where in map(parse_key, deleted)}
+    gone = {_key(each) for each in deleted}
     if both := sorted(gone & wanted.keys()):
         raise click.UsageError(f"{both[0]} is to be applied and to be deleted; allowed: one of the two")
     if output == "junit":
@@ -57,6 +56,18 @@ def preview(
             foretold.show_departures(wrong)
     if wrong:
         sys.exit(1)
+
+
+def _key(text: str) -> str:
+    """A policy's key as sections have it."""
+    from ncp.verify.errors import Refused
+    from ncp.verify.policies import parse_key
+
+    try:
+        resource, namespace, name = parse_key(text)
+    except Refused as error:
+        raise click.BadParameter(str(error), param_hint="--delete") from error
+    return f"{resource.kind}/{namespace}/{name}"
 
 
 def _read(name: str) -> list[Json]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -228,6 +229,14 @@ def replay(files: tuple[Path, ...], output: str, kubeconfig: str | None, state: 
 # -- suite ----------------------------------------------------------------------------------------------------------
 
 
+def _prefix(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """A prefix that names of namespaces may begin with: one more letter follows."""
+    if value is not None and not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,61}", value):
+        allowed = "1 to 62 lower case letters, digits and -, of which - does not come first"
+        raise click.BadParameter(f"{value!r}; allowed: {allowed}", context, option)
+    return value
+
+
 @command.command()
 @click.option("--list", "only_list", is_flag=True, help="Show the cases and their steps; run none.")
 @click.option(
@@ -254,6 +263,7 @@ def replay(files: tuple[Path, ...], output: str, kubeconfig: str | None, state: 
 @click.option(
     "--prefix",
     default=None,
+    callback=_prefix,
     metavar="TEXT",
     help="Before x, y and z in the names of the namespaces.  [default: verify-]",
 )
