@@ -112,7 +112,7 @@ def _check(
     """What did not happen as foreseen, in words."""
     from ncp.cli.verify import is_silent
     from ncp.probe import run
-    from ncp.verify.preview import departures
+    from ncp.verify.afterwards import departures
     from ncp.verify.saving import DIRECTORY, save
 
     site = cluster.site

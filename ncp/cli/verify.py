@@ -205,8 +205,8 @@ def replay(files: tuple[Path, ...], output: str, kubeconfig: str | None, state: 
 
     Exit code 1 where anybody does not say what a file expects.
     """
-    from ncp.verify.reading import read
     from ncp.verify.cluster import Cluster
+    from ncp.verify.reading import read
     from ncp.verify.replay import replay as ask_again
     from ncp.verify.reporting import show_replayed
 

@@ -1,4 +1,4 @@
-"""What policies that are not applied yet would change: verdicts, flows and connections. And whether exactly that happened."""
+"""What policies that are not applied yet would change: verdicts, flows and connections."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from ncp.probe.site import BRIDGE, Site
 from ncp.translate.intent import Translation, apply_all
 from ncp.verify.errors import Refused
 from ncp.verify.policies import section_of
+from sdn.compile.pieces import Attachments
 from sdn.conntrack import Forbidden, Tracked, forbidden, parse
 from sdn.model import Origin
 from sdn.openflow.dump import dump_flows
-from sdn.openflow.pack import OWNER_MASK, OWNER_SHIFT, installed_key_bytes, owner_of
+from sdn.openflow.pack import owner_of
 from sdn.pipeline.tables import T
 from sdn.program import Program, against, build
 from sdn.reference import reference
 
 Json = dict[str, Any]
 NAMES: Final = {number: name for name, number in T.items()}
-Held = Mapping[bytes, int]
-"""Flows of a switch: their cookies by key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,8 @@ class Preview:
     after: Translation
     turns: tuple[Turn, ...]
     flows: tuple[FlowChange, ...]
-    programs: Mapping[str, Held]  # what each switch would hold, by node
+    policies: Mapping[str, Json]  # those of the change, by key
+    attached: Mapping[str, Attachments]  # where ports were, by node
     connections: tuple[Connection, ...]
     live: int  # connections that policies could end at all
 
@@ -95,7 +95,9 @@ def preview(site: Site, policies: Mapping[str, Json], deleted: Set[str], probes:
     return Preview(
         after,
         tuple(_turns(site, after, probes)),
-        *_flows(site, after),
+        _flows(site, after),
+        policies,
+        {node: site.attachments(node) for node in site.switches.rundirs},
         *_connections(site, after),
     )
 
@@ -114,26 +116,13 @@ def _turns(site: Site, after: Translation, probes: Sequence[Probe]) -> Iterable[
 # -- flows ----------------------------------------------------------------------------------------------------------
 
 
-def installed(site: Site, node: str) -> Held:
-    """What a node's switch holds of ours.
-
-    Raises:
-        SwitchGone, SwitchTimeout: it does not answer.
-    """
-    owner = owner_of(site.translation.cluster)
-    socket = Path(site.switches.rundirs[node], f"{BRIDGE}.mgmt")
-    flows = dump_flows(socket, cookie=owner << OWNER_SHIFT, cookie_mask=OWNER_MASK)
-    return {installed_key_bytes(flow.table, flow.priority, flow.match): flow.cookie for flow in flows}
-
-
 def program_of(site: Site, translation: Translation, node: str) -> Program:
     """The program of a node's switch under an intent."""
     return build(translation.intent, node, owner_of(translation.cluster), site.attachments(node))
 
 
-def _flows(site: Site, after: Translation) -> tuple[tuple[FlowChange, ...], Mapping[str, Held]]:
+def _flows(site: Site, after: Translation) -> tuple[FlowChange, ...]:
     counts: dict[tuple[str, str, Origin], list[int]] = {}
-    programs = {}
     for node in sorted(site.switches.rundirs):
         was, will = program_of(site, site.translation, node), program_of(site, after, node)
         changes = against(will, {each.key: each.cookie for each in was.entries()})
@@ -143,9 +132,7 @@ def _flows(site: Site, after: Translation) -> tuple[tuple[FlowChange, ...], Mapp
         for entry in was.entries():
             if entry.key not in kept:
                 counts.setdefault((node, NAMES[entry.flow.table], entry.flow.origin), [0, 0])[1] += 1
-        programs[node] = {entry.key: entry.cookie for entry in will.entries()}
-    found = tuple(FlowChange(*where, added, removed) for where, (added, removed) in sorted(counts.items(), key=str))
-    return found, programs
+    return tuple(FlowChange(*where, added, removed) for where, (added, removed) in sorted(counts.items(), key=str))
 
 
 # -- connections ----------------------------------------------------------------------------------------------------
@@ -175,28 +162,3 @@ def _connections(site: Site, after: Translation) -> tuple[tuple[Connection, ...]
         will = forbidden(here, after.intent, program_of(site, after, node).rules, zones)
         found += [Connection(node, each) for each in will if each.tracked not in now]
     return tuple(found), live
-
-
-# -- afterwards -----------------------------------------------------------------------------------------------------
-
-
-def departures(site: Site, foreseen: Preview) -> list[str]:
-    """What did not happen as foreseen, in words; ``site`` is the cluster after the change. Empty: exactly that happened.
-
-    Raises:
-        AppctlError, SwitchGone, SwitchTimeout: a switch does not answer.
-    """
-    found = []
-    for node, wanted in foreseen.programs.items():
-        held = installed(site, node)
-        lacks = sum(held.get(key) != cookie for key, cookie in wanted.items())
-        more = sum(key not in wanted for key in held)
-        if lacks or more:
-            found.append(f"{node} lacks {lacks} flows that were foreseen and has {more} that were not")
-        now = set(tracked(site, node))
-        found += [
-            f"{node} still tracks {each.forbidden.tracked}, which was to be cut off"
-            for each in foreseen.connections
-            if each.node == node and each.ends and each.forbidden.tracked in now
-        ]
-    return found

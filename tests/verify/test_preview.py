@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -14,12 +15,13 @@ from ncp.probe.expect import expected
 from ncp.probe.model import Endpoint, Probe
 from ncp.probe.site import Site, Switches, listening_of, matrix
 from ncp.translate.intent import Fabric, translated
+from ncp.verify.afterwards import departures, made
 from ncp.verify.cases import combinations
 from ncp.verify.errors import Refused
 from ncp.verify.foretold import as_json, show, show_departures
 from ncp.verify.ground import SPACES, namespace_object, pod_object
 from ncp.verify.policies import RESOURCES, key_of
-from ncp.verify.preview import Connection, departures, preview
+from ncp.verify.preview import Connection, preview
 from sdn.conntrack import Forbidden, Tracked
 from sdn.reference import reference
 from tests.verify.builders import cluster_policy, network_policy
@@ -98,7 +100,7 @@ def test_exactly_the_probes_that_would_be_answered_otherwise_are_told():
     assert answers(foreseen) == dict.fromkeys(TO_A, ("yes", "no"))
     assert {turn.after.causes for turn in foreseen.turns} == {("NetworkPolicy verify-x/deny isolates ingress",)}
     assert all(turn.is_another_answer for turn in foreseen.turns)
-    assert (foreseen.flows, foreseen.connections, foreseen.live, foreseen.programs) == ((), (), 0, {})
+    assert (foreseen.flows, foreseen.connections, foreseen.live) == ((), (), 0)
 
 
 def test_a_probe_that_stays_turned_away_by_somebody_else_is_told_and_is_no_other_answer():
@@ -201,7 +203,7 @@ def connection(why, fate="recheck"):
 def test_connections_that_are_kept_do_not_end_and_rules_are_called_what_their_authors_called_them(capsys):
     both = (connection("SecurityPolicy x/s ingress rule 0 ([/bold] no [red])"), connection("other", "keep"))
     foreseen = preview(BARE, {}, set(), [])
-    some = type(foreseen)(foreseen.after, (), (), {}, both, 7)
+    some = replace(foreseen, connections=both, live=7)
     show(some, "wide", 0)
     said = " ".join(capsys.readouterr().out.split())
     assert "connections: 1 of 7 end, 1 that would be forbidden are kept" in said
@@ -217,3 +219,13 @@ def test_departures_are_told_one_by_one_and_none_is_good_news(capsys):
     assert "otherwise [0]\n" in said
     assert "and 5 more; --output json has all\n" in said
     assert departures(BARE, preview(BARE, {}, set(), [])) == []
+
+
+def test_what_was_made_has_the_uids_it_got_and_nothing_else_that_was_not_foreseen():
+    """A dry run gives a new policy another uid than the policy gets, and flows are known by the uid of who asked for them."""
+    asked, got = ({**DENY, "metadata": DENY["metadata"] | {"uid": uid}} for uid in ("dry", "real"))
+    foreseen = preview(BARE, by_key(asked), set(), [])
+    assert made(site(got), foreseen).intent == site(got).intent
+    assert made(BARE, foreseen).intent == foreseen.after.intent, "it was not made: its flows are missed"
+    other = {**got, "spec": OPEN["spec"]}
+    assert made(site(other), foreseen).intent != site(other).intent, "somebody made another policy of the name"
