@@ -38,6 +38,15 @@ class Moves:
         return f"{self.namespaces[namespace]}/{pod}" if namespace in self.namespaces else end
 
 
+def stand_ins(names: Iterable[str], suffix: str) -> dict[str, str]:
+    """Namespaces to make in place of others: names of at most 63 characters, each another."""
+    found: dict[str, str] = {}
+    for number, name in enumerate(names):
+        new = f"{name[:48]}-case-{suffix}"
+        found[name] = f"{new}-{number}" if new in found.values() else new
+    return found
+
+
 Pairs = Sequence[tuple[Address, Address]]
 """An end's address as it was, and as it is."""
 

@@ -17,7 +17,7 @@ from ncp.verify.casefile import CaseFile, CasePod, write
 from ncp.verify.cluster import Cluster, namespaces_gone
 from ncp.verify.errors import VerifyError
 from ncp.verify.minimise import pod_of, said
-from ncp.verify.moving import CASE_LABEL, Moves, moved
+from ncp.verify.moving import CASE_LABEL, Moves, moved, stand_ins
 from ncp.verify.policies import key_of, parse_key
 
 Json = dict[str, Any]
@@ -52,7 +52,7 @@ def replay(cluster: Cluster, case: CaseFile, file: str) -> Replayed:
 @contextmanager
 def _staged(cluster: Cluster, case: CaseFile, suffix: str) -> Iterator[tuple[Site, Probe]]:
     """The case on the cluster, as long as the block lasts."""
-    spaces = {name: f"{name[:50]}-case-{suffix}" for name in case.namespaces}
+    spaces = stand_ins(case.namespaces, suffix)
     made: list[Json] = []
     try:
         for name, labels in case.namespaces.items():

@@ -11,7 +11,7 @@ from ipam.address import WIDTH, Address, Prefix, parse_address
 from ncp.probe.model import Probe
 from ncp.verify.cases import combinations
 from ncp.verify.minimise import minimal, said
-from ncp.verify.moving import CASE_LABEL, Moves, move_block, moved
+from ncp.verify.moving import CASE_LABEL, Moves, move_block, moved, stand_ins
 from ncp.verify.policies import section_of
 from tests.verify.builders import case, cluster_policy, network_policy
 from tests.verify.suite_cases import GROUND, policies_of, suite_case
@@ -152,3 +152,12 @@ def test_hosts_keep_what_they_are():
     )
     assert found.ends() == ("node:n", "x-case/a")
     assert set(found.hosts) == {"node:n", "external"}
+
+
+@given(st.lists(st.text("ab-", min_size=1, max_size=63).map(lambda name: f"{name}c"[-63:]), max_size=6, unique=True))
+def test_namespaces_that_begin_alike_have_stand_ins_of_their_own(names):
+    alike = ["n" * 62 + each for each in "xyz"]
+    found = stand_ins([*names, *alike], "abcdef")
+    assert list(found) == [*names, *alike]
+    assert len(set(found.values())) == len(found)
+    assert max(map(len, found.values())) <= 63
