@@ -25,6 +25,11 @@ def cluster_policy(name, **spec):
     }
 
 
+def security_policy(name, space="x", **spec):
+    meta = {"name": name, "namespace": space}
+    return {"apiVersion": "crd.nsx.vmware.com/v1alpha1", "kind": "SecurityPolicy", "metadata": meta, "spec": spec}
+
+
 def case_pod(name, labels, address, node="node1", ports=WEB):
     return CasePod(name, labels, ports, node, (f"10.4.{address}", f"fd00:10:4::{address.replace('.', ':')}"))
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -47,6 +51,17 @@ def test_the_same_cases_come_out_every_time_and_only_names_follow_the_prefix():
     other = cases(example("other-"))
     assert [case.name for case in other] == [case.name for case in ALL]
     assert "verify-" not in repr(other).replace("'verify'", "")
+
+
+def test_another_process_has_the_same_cases():
+    """Whatever order sets have there: a case that failed must be found again by its name."""
+    script = "from ncp.verify.cases import cases; from ncp.verify.ground import example; print(cases(example()))"
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(
+        command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{ALL}\n"
 
 
 def test_no_policy_of_the_suite_has_a_fault():
@@ -167,6 +182,10 @@ MEANING = [
     ("baseline-deny allow-all", FROM_B, "tcp/80", "yes"),
     ("baseline-accept baseline-deny", FROM_B, "tcp/80", "yes"),
     ("security-drop", FROM_B, "tcp/80", "no"),
+    ("egress security-drop", TO_B, "tcp/80", "no"),
+    ("egress security-drop", FROM_B, "tcp/80", "yes"),
+    ("egress admin-deny", TO_B, "tcp/80", "no"),
+    ("egress admin-deny", FROM_B, "tcp/80", "yes"),
     ("security-reject", FROM_B, "tcp/80", "rejected"),
     ("security-reject allow-all", FROM_B, "tcp/80", "yes"),
     ("security-allow security-drop", FROM_B, "tcp/80", "yes"),

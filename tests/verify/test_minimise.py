@@ -11,7 +11,7 @@ from ncp.verify.cases import combinations
 from ncp.verify.ground import PORTS
 from ncp.verify.minimise import minimal, said
 from ncp.verify.reading import read
-from tests.verify.builders import DENY, case, cluster_policy, network_policy
+from tests.verify.builders import DENY, case, cluster_policy, network_policy, security_policy
 from tests.verify.suite_cases import GROUND, policies_of, suite_case
 
 OTHER = network_policy("other", "z", podSelector={})
@@ -106,13 +106,8 @@ def test_the_baseline_and_the_priorities_are_the_clusters():
     alone = case(network_policy("none", "z", podSelector={}), settings={"baseline_policy_type": "allow_namespace"})
     assert said(alone).causes == ("Baseline y/allow_namespace egress rule 3",)
     assert said(alone.replace(settings={"baseline_policy_type": "allow_cluster"})).answer == "yes"
-    spec = {"priority": 20, "appliedTo": [{"podSelector": {}}], "rules": [{"action": "Drop", "direction": "In"}]}
-    drop = {
-        "apiVersion": "nsx.vmware.com/v1alpha1",
-        "kind": "SecurityPolicy",
-        "metadata": {"name": "s", "namespace": "x"},
-    }
-    both = (OPEN, drop | {"spec": spec})
+    rules = [{"action": "Drop", "direction": "In"}]
+    both = OPEN, security_policy("s", priority=20, appliedTo=[{"podSelector": {}}], rules=rules)
     assert said(case(*both)).answer == "yes"
     assert said(case(*both, settings={"top_section_priority": 30})).answer == "no"
 
