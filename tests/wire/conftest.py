@@ -65,6 +65,8 @@ class Wire:
         """A flow added by hand, obeyed by what the switch has cached too; yields whether it is still there."""
         ofctl = ("ovs-ofctl", "-O", "OpenFlow15")
         match = flow.partition(",actions=")[0]
+        table = match.partition(",")[0]  # the switch has flows without a cookie of its own in other tables
+        assert table.startswith("table="), flow
 
         def run(*command: str) -> str:
             done = self.lab.exec_node(node, *command)
@@ -74,7 +76,7 @@ class Wire:
         run(*ofctl, "add-flow", "br-int", flow)
         try:
             run("ovs-appctl", "revalidator/wait")
-            yield lambda: "cookie=0x0," in run(*ofctl, "dump-flows", "br-int", "cookie=0/-1")
+            yield lambda: "cookie=0x0," in run(*ofctl, "dump-flows", "br-int", f"{table},cookie=0/-1")
         finally:
             run(*ofctl, "--strict", "del-flows", "br-int", match)
             run("ovs-appctl", "revalidator/wait")
