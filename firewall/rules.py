@@ -194,6 +194,13 @@ class Section:
         """A name of the section among all."""
         return self.source.key
 
+    def targets(self) -> frozenset[PodGroup]:
+        """Whose connections it has a say about: pods that it isolates, and those that its rules apply to."""
+        found = set(self.applied_to) if self.isolates else set()
+        for rule in self.rules:
+            found.update(self.applied_to if rule.applied_to is None else rule.applied_to)
+        return frozenset(found)
+
 
 def inside(cidr: Cidr, address: Address) -> bool:
     """Whether a prefix holds an address."""

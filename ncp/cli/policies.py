@@ -33,7 +33,7 @@ def policies(world: World) -> list[Row]:
             for port in intent.ports.values()
             if any(
                 g.contains(port.identity, dict(intent.namespaces.get(port.identity.namespace, ())))
-                for g in section.applied_to
+                for g in section.targets()
             )
         ]
         found.append(

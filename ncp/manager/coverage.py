@@ -25,7 +25,7 @@ class Coverage:
 
     def nodes(self, section: Section) -> frozenset[str]:
         """Nodes with a pod that a section applies to."""
-        identities = {each for group in _applied(section) for each in self.membership.members(group)}
+        identities = {each for group in section.targets() for each in self.membership.members(group)}
         return frozenset(node for each in identities for node in self.places.get(each, ()))
 
 
@@ -44,7 +44,7 @@ def advance(state: Coverage, changes: Iterable[tuple[str, Key, Object | None]]) 
     stale = {user for group in moves.groups for user in membership.groups[group].users}
     for key in delta.sections:
         old, new = before.sections.get(key), after.sections.get(key)
-        membership = watch(membership, after, key, _applied(old), _applied(new))
+        membership = watch(membership, after, key, _targets(old), _targets(new))
     stale |= {user for group in _groups_of(membership, moved) for user in group.users if group.members & moved}
     return Coverage(translation, membership, places), stale | delta.sections
 
@@ -74,10 +74,8 @@ def _replace(
     return found.finish(), moved
 
 
-def _applied(section: Section | None) -> frozenset[PodGroup]:
-    if section is None:
-        return frozenset()
-    return frozenset({*section.applied_to, *(group for rule in section.rules for group in rule.applied_to or ())})
+def _targets(section: Section | None) -> frozenset[PodGroup]:
+    return frozenset() if section is None else section.targets()
 
 
 class Realisation(NamedTuple):
