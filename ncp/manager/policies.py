@@ -35,14 +35,19 @@ CONDITION: Final = "Realized"
 
 
 class PolicyStatus:
-    """Keeps the policies' status in step, in a thread of its own. Give it pods and namespaces through :meth:`see`."""
+    """Keeps the policies' status in step, in a thread of its own. Give it pods and namespaces through :meth:`see`.
+
+    Nothing is written before all of them are known: a policy whose pods have not come yet would be taken for one without any,
+    and what its nodes said for stale.
+    """
 
     def __init__(self, kube: Kube, fabric: Fabric, leading: Callable[[], bool]) -> None:
         self._kube = kube
         self._leading = leading
         self._state: Coverage = coverage(fabric)
         self._inbox: queue.SimpleQueue[tuple[str, Key, Json | None] | None] = queue.SimpleQueue()
-        self._stopping = False
+        self._stopping = threading.Event()
+        self._synced = threading.Event()
         custom = [CustomReflector(kube, each, self._watcher(each.kind)) for each in INTENT_CUSTOM]
         self.reflectors: dict[str, Reflector | CustomReflector] = {
             NETWORK_POLICIES.kind: Reflector(kube, NETWORK_POLICIES, self._watcher(NETWORK_POLICIES.kind)),
@@ -58,7 +63,7 @@ class PolicyStatus:
 
     def stop(self) -> None:
         """End; nothing is written after this returns."""
-        self._stopping = True
+        self._stopping.set()
         for reflector in self.reflectors.values():
             reflector.stop()
         self._inbox.put(None)
@@ -68,12 +73,20 @@ class PolicyStatus:
         """A pod or namespace is now this."""
         self._inbox.put((kind, key, obj))
 
+    def synced(self) -> None:
+        """Every pod and namespace that existed at start has been given to :meth:`see`."""
+        self._synced.set()
+
     def _watcher(self, kind: str) -> Callable[[Key, Json | None, Json | None], None]:
         return lambda key, old, new: self._inbox.put((kind, key, new))
 
     def _run(self) -> None:
+        for each in (self._synced, *(reflector.synced for reflector in self.reflectors.values())):
+            while not each.wait(0.05):
+                if self._stopping.is_set():
+                    return
         later: set[str] = set()
-        while not self._stopping:
+        while not self._stopping.is_set():
             changes = self._gather(RETRY if later else None)
             try:
                 self._state, stale = advance(self._state, changes)

@@ -128,6 +128,8 @@ class Term:
                 self.beat = time.monotonic()
                 if stop.is_set() or not self._leading():
                     return False
+        if self._policies:
+            self._policies.synced()
         self._settle(stop)
         return True
 

@@ -92,9 +92,7 @@ def test_the_nodes_of_the_pods_that_a_policy_selects():
     "ended", [{"status": {"phase": "Succeeded"}}, {"spec": {"nodeName": "node1", "hostNetwork": True}}], ids=str
 )
 def test_pods_without_a_port_or_a_node_ask_for_nothing(ended):
-    state = after(
-        change("NetworkPolicy", DENY_WEB), change("Pod", pod("a", **ended)), change("Pod", pod("b", node=""))
-    )
+    state = after(change("NetworkPolicy", DENY_WEB), change("Pod", pod("a", **ended)), change("Pod", pod("b", node="")))
     assert nodes(state) == set()
 
 
