@@ -90,10 +90,21 @@ class PolicyStatus:
             changes = self._gather(RETRY if later else None)
             try:
                 self._state, stale = advance(self._state, changes)
-                stale |= {f"{kind}/{key[0]}/{key[1]}" for kind, key, _ in changes if kind in self.reflectors}
-                later = {key for key in sorted(stale | later) if not self._tell(key)}
             except Exception:  # an object in a shape nobody foresaw must not end the status of all others
                 log.exception("the status of policies could not be brought up to date")
+                continue
+            stale |= {f"{kind}/{key[0]}/{key[1]}" for kind, key, _ in changes if kind in self.reflectors}
+            later = {key for key in sorted(stale | later) if not self._told(key)}
+
+    def _told(self, key: str) -> bool:
+        """Say what is to be said of a policy; whether that is dealt with. One that cannot be told must not keep others waiting."""
+        if self._stopping.is_set():
+            return True
+        try:
+            return self._tell(key)
+        except Exception:
+            log.exception("%s: its status could not be told", key)
+            return True
 
     def _gather(self, wait: float | None) -> list[tuple[str, Key, Json | None]]:
         """What comes within a moment of the first thing that comes."""
@@ -113,8 +124,10 @@ class PolicyStatus:
         section = self._state.translation.intent.sections.get(key)
         reflector = self.reflectors.get(kind)
         policy = reflector.store.get((namespace, name)) if reflector else None
-        if section is None or policy is None or reflector is None or not self._leading():
+        if section is None or policy is None or reflector is None:
             return True
+        if not self._leading():
+            return False  # the lease may only be late; the term ends where it is lost
         found = realisation(policy, section, self._state.nodes(section))
         try:
             policy = self._annotate(reflector.resource, policy, section, found)

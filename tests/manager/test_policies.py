@@ -24,6 +24,7 @@ from ncp.kube.resources import (
     SECURITY_POLICIES,
     Resource,
 )
+from ncp.manager import policies
 from ncp.manager.policies import PolicyStatus
 from tests.manager.conftest import eventually
 from tests.manager.test_coverage import FABRIC, pod
@@ -264,6 +265,18 @@ def test_a_faulty_policy_says_what_is_wrong_until_it_is_mended(cluster: Cluster)
         assert [each["count"] for each in policy.events()] == [1], "told once, whatever else is written"
 
 
+def test_only_a_leader_writes_and_what_it_missed_it_makes_good(cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(policies, "RETRY", 0.1)
+    cluster.is_leader = False
+    policy = cluster.make(NETWORK_POLICIES, WEB)
+    before = policy.now()
+    with cluster.manager() as status:
+        assert status.reflectors["NetworkPolicy"].synced.wait(5)
+        assert never(lambda: policy.now() != before)
+        cluster.is_leader = True
+        policy.becomes("Realized 0/0")
+
+
 def never(look: Callable[[], object], seconds: float = 0.25) -> bool:
     """Whether it is not so for a while."""
     try:
@@ -325,6 +338,15 @@ def test_a_policy_that_is_deleted_before_it_is_written_holds_nobody_up(cluster: 
     with cluster.manager(kube):
         stays.becomes("Realized 0/0")
         assert kube.refused.is_set()
+
+
+def test_a_policy_in_a_shape_nobody_foresaw_holds_nobody_up(cluster: Cluster):
+    odd = cluster.make(CLUSTER_NETWORK_POLICIES, FAULTY)
+    body = {"status": {"conditions": ["odd"]}}
+    cluster.kube.patch(CLUSTER_NETWORK_POLICIES, odd.name, body=body, subresource="status")
+    plain = cluster.make(NETWORK_POLICIES, WEB)
+    with cluster.manager():
+        plain.becomes("Realized 0/0")
 
 
 def test_nothing_is_written_after_the_end(cluster: Cluster):
