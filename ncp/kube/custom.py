@@ -13,6 +13,9 @@ from ncp.kube.resources import CUSTOM_RESOURCE_DEFINITIONS, Resource
 
 log = logging.getLogger(__name__)
 
+LOOK = 0.2
+"""Seconds between looks at whether what is waited for can still come."""
+
 
 def is_served(definition: Mapping[str, Any], version: str) -> bool:
     """Whether a CustomResourceDefinition is in force in a version."""
@@ -40,6 +43,7 @@ class CustomReflector:
         )
         self._objects: Reflector | None = None  # while the resource is served
         self._changing = threading.Lock()
+        self._stopping = threading.Event()
 
     @property
     def store(self) -> Mapping[Key, Json]:
@@ -54,6 +58,7 @@ class CustomReflector:
 
     def stop(self) -> None:
         """End; no call of ``on_change`` starts after this returns."""
+        self._stopping.set()
         self._definitions.stop()
         with self._changing:
             if self._objects is not None:
@@ -80,8 +85,11 @@ class CustomReflector:
                     self._on_change(name, obj, None)
 
     def _await_sync(self) -> None:
-        self._definitions.synced.wait()
-        objects = self._objects
-        if objects is not None:
-            objects.synced.wait()
+        while not self._definitions.synced.wait(LOOK):
+            if self._stopping.is_set():
+                return
+        # Where it stops being served before its objects are listed, there are none, and nobody will list them.
+        while (objects := self._objects) is not None and not objects.synced.wait(LOOK):
+            if self._stopping.is_set():
+                return
         self.synced.set()

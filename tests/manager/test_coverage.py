@@ -178,7 +178,7 @@ def by_hand(objects) -> dict[str, set[str]]:
         if kind == "Namespace"
     }
     found = {}
-    for (kind, key), obj in objects.items():
+    for (kind, _), obj in objects.items():
         if kind not in READ:
             continue
         section = READ[kind](obj)
