@@ -180,6 +180,8 @@ class NodeAgent:
                 self.network.pod_changed(key, new)
             elif kind == "Node" and key[1] == self.place.node:
                 self._wake.set()
+            elif kind in POLICIES and new is not None:
+                self._realised.saw(Noted(POLICIES[kind], *key), annotation(new, REALISED + self.place.node))
 
         return changed
 

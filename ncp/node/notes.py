@@ -27,7 +27,8 @@ class Noted(NamedTuple):
 class Notes:
     """Writes, in a thread of its own, what differs between what objects say and what they should.
 
-    ``held`` gives the annotation's present value on every object that has it.
+    ``held`` gives the annotation's present value on every object that has it. What others take away or change, told by
+    :meth:`saw`, is written again after a while, so that two who disagree do not race each other.
     """
 
     def __init__(self, kube: Kube, annotation: str, held: Callable[[], Mapping[Noted, str]]) -> None:
@@ -36,7 +37,7 @@ class Notes:
         self._held = held
         self._condition = threading.Condition()
         self._wanted: Mapping[Noted, str] | None = None
-        self._dirty = False
+        self._dirty = self._undone = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"notes {annotation}", daemon=True)
 
@@ -56,13 +57,21 @@ class Notes:
             self._wanted, self._dirty = dict(wanted), True
             self._condition.notify_all()
 
+    def saw(self, noted: Noted, value: str | None) -> None:
+        """An object has this as the annotation by now (None: not at all), whoever wrote it."""
+        with self._condition:
+            if self._wanted is not None and self._wanted.get(noted) != value:
+                self._undone = True
+                self._condition.notify_all()
+
     def _run(self) -> None:
         while True:
             with self._condition:
-                self._condition.wait_for(lambda: self._stopping or self._dirty)
+                self._condition.wait_for(lambda: self._stopping or self._dirty or self._undone)
+                self._condition.wait_for(lambda: self._stopping or self._dirty, RETRY)
                 if self._stopping:
                     return
-                wanted, self._dirty = self._wanted or {}, False
+                wanted, self._dirty, self._undone = self._wanted or {}, False, False
             if not self._write(wanted):
                 with self._condition:
                     self._dirty = True
