@@ -51,19 +51,19 @@ class Forbidden(NamedTuple):
 
 
 def parse(text: str) -> Iterator[Tracked]:
-    """The connections in what ``dpctl/dump-conntrack`` prints. ICMP has none: each of its requests is judged anew."""
+    """The connections in what ``dpctl/dump-conntrack`` prints. ICMP has none: each of its requests is judged anew.
+
+    A line that cannot be read is passed over: it must not keep the others from being judged.
+    """
     for line in _LINE.finditer(text):
         zone = _ZONE.search(line["rest"])
         protocol = next(each for each in NUMBERS if each == line["protocol"])
-        yield Tracked(
-            int(zone[1]) if zone else 0,
-            protocol,
-            parse_address(line["src"]),
-            parse_address(line["dst"]),
-            int(line["sport"]),
-            int(line["dport"]),
-            parse_address(line["answers"]),
-        )
+        try:
+            source, destination, answers = (parse_address(line[name]) for name in ("src", "dst", "answers"))
+        except ValueError:
+            continue
+        ports = int(line["sport"]), int(line["dport"])
+        yield Tracked(int(zone[1]) if zone else 0, protocol, source, destination, *ports, answers)
 
 
 def forbidden(
