@@ -245,6 +245,7 @@ class Loop:
                 self._take_back(inbox)
                 with self._condition:
                     self._condition.wait_for(lambda: self._inbox.stop, RETRY)
+                retry_at = time.monotonic()
             with self._condition:
                 self._condition.notify_all()
 

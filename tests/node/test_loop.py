@@ -228,3 +228,25 @@ def test_a_fault_of_our_own_is_told_and_does_not_end_the_loop(ovs, monkeypatch):
         until(lambda: "planted" in agent.loop.fault)
         until(lambda: not any("in_port=16" in line for line in dump(ovs)))
         until(lambda: agent.loop.fault == "")
+
+
+def test_a_fault_over_nothing_that_was_given_is_made_good_too(ovs, monkeypatch):
+    """Planted: the audit raises once. Nothing else will wake the loop, and what drifted must not wait for the next audit."""
+    import ncp.node.loop as module
+
+    real, failures = module.compare, iter([RuntimeError("planted")])
+
+    def compare(*arguments):
+        for failure in failures:
+            raise failure
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "RETRY", 0.05)
+    with Agent(ovs) as agent:
+        agent.cluster()
+        whole = dump(ovs)
+        monkeypatch.setattr(module, "compare", compare)
+        ovs.ofctl("-O", "OpenFlow15", "del-flows", "br-int", "table=0")
+        agent.loop.audit()
+        until(lambda: dump(ovs) == whole)
+        until(lambda: agent.loop.fault == "")
