@@ -34,7 +34,10 @@ def rule_statistics(program: Program, installed: Iterable[InstalledFlow]) -> lis
             row["bytes"] += each.octets
             row["sessions"] += each.packets if counts == SESSIONS else 0
         elif is_firewall(flow.table) and not any(isinstance(action, Conjunction) for action in flow.actions):
-            row = _row(rows, origin, decision(flow))
+            action = decision(flow)
+            row = _row(rows, origin, action)
+            if action == "drop":
+                row["action"] = action  # it may have resets beside it, for the connections it cuts
             row["hits"] += each.packets
             if row["action"] != "allow":
                 row["packets"] += each.packets
