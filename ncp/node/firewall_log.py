@@ -27,6 +27,7 @@ SAME_AGAIN: Final = 60.0
 """Seconds in which a packet of the same tuple with the same verdict is the same connection trying again."""
 REMEMBERED: Final = 4096
 KEPT: Final = 1000
+_Key = tuple[str, str, str, str, FiveTuple]  # verdict, policy, rule, port, packet
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class FirewallLog:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._seen: OrderedDict[tuple[str, str, str, FiveTuple], float] = OrderedDict()
+        self._seen: OrderedDict[_Key, float] = OrderedDict()  # when it was written
         self._lines: deque[Line] = deque(maxlen=KEPT)
         self._allowance = LINES_PER_SECOND
         self._since = clock()
@@ -82,19 +83,27 @@ class FirewallLog:
         origin = _origin(rules, int.from_bytes(packet.userdata[3:7], "big"), port, direction)
         policy = origin.about("")
         line = Line(epoch, action, direction, str(policy), origin.detail, port, str(spoken))
+        key = (action, line.policy, line.rule, port, spoken)
         with self._lock:
-            if self._is_repeated((line.policy, line.rule, port, spoken)) or not self._may_write():
+            if self._is_repeated(key) or not self._may_write():
                 return
+            self._remember(key)
             self._lines.append(line)
         log.info("%s", line)
 
-    def _is_repeated(self, key: tuple[str, str, str, FiveTuple]) -> bool:
-        now = self._clock()
-        before = self._seen.pop(key, None)
-        self._seen[key] = now if before is None or now - before > SAME_AGAIN else before
+    def _is_repeated(self, key: _Key) -> bool:
+        written = self._seen.get(key)
+        if written is None or self._clock() - written > SAME_AGAIN:
+            return False
+        self._seen.move_to_end(key)
+        return True
+
+    def _remember(self, key: _Key) -> None:
+        """Only what was written: what was not, for the rate, is to be said when it comes again."""
+        self._seen[key] = self._clock()
+        self._seen.move_to_end(key)
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
-        return self._seen[key] != now
 
     def _may_write(self) -> bool:
         now = self._clock()
