@@ -101,7 +101,8 @@ class NodeMetrics:
         found = sorted(self._recent)
         if not found:
             return {}
-        return {text: found[min(len(found) - 1, int(float(text) * len(found)))] for text in ("0.5", "0.99")}
+        # the least time that so many in a hundred do not exceed
+        return {text: found[-(-percent * len(found) // 100) - 1] for text, percent in (("0.5", 50), ("0.99", 99))}
 
     def node_error(self, message: str) -> None:
         """The node's rows or routes could not be made (empty: they could)."""
