@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import click
+
 from firewall.order import Priorities, rank
 from firewall.rules import Section
 from ncp.cli import nodeapi
@@ -60,12 +62,23 @@ def _order(section: Section, priorities: Priorities) -> tuple[int, int, str]:
 
 
 def rules(state: Path | None, node: str, policy: str) -> list[Row]:
-    """Every rule's counters, added up over nodes (or of one node)."""
+    """Every rule's counters, added up over nodes (or of one node).
+
+    Raises:
+        click.ClickException: a policy is asked for of which there are none.
+    """
+    if policy.count("/") > 1 or policy.endswith("/"):
+        raise click.BadParameter(f"{policy!r} is not NAME or NAMESPACE/NAME", param_hint="--policy")
     found: dict[tuple[str, str, str, str], Row] = {}
+    named: set[str] = set()
     for answer in nodeapi.ask("/v1/rules", state, node):
         for each in answer["rules"]:
             origin = each["origin"]
-            if policy and policy not in (origin["name"], f"{origin['namespace']}/{origin['name']}"):
+            full = [
+                f"{origin['namespace']}/{name}" for name in origin["name"].split(",")
+            ]  # policies share an isolation
+            named.update(full)
+            if policy and not any(policy in (name, name.rpartition("/")[2]) for name in full):
                 continue
             key = (origin["kind"], origin["namespace"], origin["name"], each["rule"])
             row = found.setdefault(
@@ -79,6 +92,9 @@ def rules(state: Path | None, node: str, policy: str) -> list[Row]:
             for name in ("hits", "sessions", "packets", "bytes"):
                 row[name] += each[name]
             row["nodes"].append(answer["node"])
+    if policy and not found:
+        known = ", ".join(sorted(name.removeprefix("/") for name in named)) or "none"
+        raise click.ClickException(f"no rules of a policy {policy!r} here; there are: {known}")
     return [found[key] for key in sorted(found)]
 
 
