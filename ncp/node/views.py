@@ -106,7 +106,7 @@ def _unprogrammed(installed: Any, state: str) -> dict[str, Any]:
         "match": foreign_match(installed.match),
         "actions": "",
         "cookie": f"{installed.cookie:#018x}",
-        "origin": _origin(Origin("Fabric", "", "association") if state == "learned" else Origin("", "", "unknown")),
+        "origin": _origin(Origin("Fabric", "", name) if state == "learned" else Origin("", "", "unknown")),
         "packets": installed.packets,
         "bytes": installed.octets,
         "state": state,

@@ -43,7 +43,7 @@ def test_every_command_is_there_and_has_help(ncp, name):
     ("arguments", "says"),
     [
         (("gte",), "did you mean 'get'?"),
-        (("zzz",), "there are: get, probe, lab"),
+        (("zzz",), "there are: get, probe, verify, lab"),
         (("get", "podz"), "did you mean 'pod"),
         (("get", "zzz"), "there are: pods, segments"),
         (("get", "pods", "-o", "xml"), "'xml' is not one of 'table', 'wide', 'json', 'yaml'"),
