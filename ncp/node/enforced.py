@@ -17,7 +17,7 @@ class Enforced:
     """Follows policy objects into the switch; used by the loop's thread alone.
 
     ``report`` is told the generation of each policy about a pod of this node, by its section's key, whenever that changes, or
-    another object has taken its name;
+    another object has taken its name; not of those that cannot be enforced as they are written, and cut off what they select;
     ``measured`` the seconds each new generation took.
     """
 
@@ -27,6 +27,7 @@ class Enforced:
     _since: dict[str, float] = field(default_factory=dict)  # when a generation that is not enforced yet was seen
     _told: dict[str, tuple[str, int]] | None = None
     _concerned: object = None
+    _crowded: frozenset[str] = frozenset()
     _changed: bool = False
 
     def seen(self, kind: str, key: tuple[str, str], obj: Object | None, at: float) -> None:
@@ -50,10 +51,10 @@ class Enforced:
             if name in rules.concerned:
                 self.measured(name, now - since)
         self._since.clear()
-        if rules.concerned is self._concerned and not self._changed:
+        if rules.concerned is self._concerned and rules.crowded == self._crowded and not self._changed:
             return
-        self._concerned, self._changed = rules.concerned, False
-        here = {name: self._held[name] for name in rules.concerned if name in self._held}
+        self._concerned, self._crowded, self._changed = rules.concerned, rules.crowded, False
+        here = {name: self._held[name] for name in rules.concerned if name in self._held and not rules.cuts_off(name)}
         if here != self._told:
             self._told = here
             self.report({name: generation for name, (_, generation) in here.items()})

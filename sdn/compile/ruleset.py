@@ -85,6 +85,10 @@ class Ruleset:
         """The sections that are about a pod of this node, said of it or of everybody."""
         return self.concerns.get(identity, frozenset()) | self.concerns.get(ANY_POD, frozenset())
 
+    def cuts_off(self, key: str) -> bool:
+        """Whether a section cannot be enforced as it is written, so that what it selects is cut off."""
+        return key in self.crowded or any(concern.shuts for concern, _ in self.concerned.get(key, ()))
+
     def numbered(self, number: int) -> Plan | None:
         """The rule that a number of the pipeline stands for; None where it stands for none."""
         name = self.names.name(number)

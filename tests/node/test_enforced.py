@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from immutables import Map
 
 from ncp.node.enforced import Enforced
 from ncp.node.rulestats import rule_statistics
 from sdn.compile.membership import Membership
-from sdn.compile.ruleset import Ruleset
+from sdn.compile.ruleset import Concern, Ruleset
 from tests.node.rig import Rig, only_from, pod, tracked
 from tests.node.rig import policy as rig_policy
 
 KEY = "NetworkPolicy/red/deny"
-RULES = Ruleset(Membership("node1"), concerned=Map({KEY: frozenset({"anything"})}))
+RULES = Ruleset(Membership("node1"), concerned=Map({KEY: ((Concern("ingress", KEY, True, False), frozenset()),)}))
 
 
 def policy(uid, generation=1):
@@ -31,6 +33,24 @@ def test_a_policy_made_anew_under_its_name_is_told_of_again():
     enforced.seen("NetworkPolicy", ("red", "deny"), policy("two"), 4.0)
     enforced.acknowledged(RULES, 5.0)
     assert told == [{KEY: 1}, {KEY: 1}]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        replace(RULES, crowded=frozenset({KEY})),
+        replace(RULES, concerned=Map({KEY: ((Concern("ingress", KEY, True, True), frozenset()),)})),
+    ],
+    ids=["no room", "no number"],
+)
+def test_a_policy_that_cuts_off_what_it_selects_is_not_told_of_until_it_is_enforced(rules):
+    told = []
+    enforced = Enforced(told.append, lambda name, seconds: None)
+    enforced.seen("NetworkPolicy", ("red", "deny"), policy("one"), 1.0)
+    enforced.acknowledged(rules, 2.0)
+    assert told == [{}]
+    enforced.acknowledged(RULES, 3.0)
+    assert told == [{}, {KEY: 1}]
 
 
 def test_a_new_generation_is_measured_from_when_it_was_seen():
