@@ -13,7 +13,8 @@ from pathlib import Path
 from benchmarks.figures import timed
 from benchmarks.policies import mixed
 from benchmarks.world import FABRIC, Change, attachments, translated, world
-from ncp.node.loop import Loop, Outcome, Seat
+from ncp.node.loop import Loop, Outcome
+from ncp.node.seats import Seat
 from ncp.translate.intent import KINDS, apply_all
 from sdn.openflow.session import Switch
 from sdn.ovsdb.appctl import Appctl

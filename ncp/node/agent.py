@@ -28,10 +28,11 @@ from ncp.node.api import NodeApi
 from ncp.node.condition import NodeCondition
 from ncp.node.enforced import POLICY_KINDS
 from ncp.node.firewall_log import FirewallLog
-from ncp.node.loop import Loop, Outcome, Seat
+from ncp.node.loop import Loop, Outcome
 from ncp.node.metrics import NodeMetrics
 from ncp.node.network import PodNetwork
 from ncp.node.notes import Noted, Notes
+from ncp.node.seats import Seat
 from ncp.node.status import ProblemReporter
 from ncp.plumbing.node import NodePort
 from ncp.plumbing.pods import PodPlumber

@@ -12,12 +12,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from ncp.node.audit import Drift, compare, key_of
 from ncp.node.caches import Caches
 from ncp.node.enforced import Enforced
+from ncp.node.inbox import Inbox
+from ncp.node.seats import Seat, Seats
 from ncp.node.standing import Standing
 from ncp.node.zones import zones_of_new_ports, zones_of_old_ports
 from ncp.translate.intent import KINDS, Fabric, Key, Translation, apply_all, start
@@ -48,34 +49,6 @@ class Outcome:
     deleted: int
     seconds: float  # from the change computed to the switch's acknowledgement
     since_event: float  # from the oldest event it answers to the acknowledgement
-
-
-class Seat(NamedTuple):
-    """Where a logical port is attached, and whose sandbox is there: the next one may well be given the same number."""
-
-    ofport: int
-    sandbox: str
-
-
-@dataclass(slots=True)
-class _Inbox:
-    """What has gathered since the thread last looked. Guarded by the loop's condition."""
-
-    objects: dict[tuple[str, Key], tuple[Object | None, float]] = field(default_factory=dict)  # with when they came
-    synced: set[str] = field(default_factory=set)
-    attachments: dict[str, Seat] | None = None
-    withdraw: dict[str, str] = field(default_factory=dict)  # sandboxes by port
-    resync: bool = False
-    audit: bool = False
-    stop: bool = False
-    since: float = 0.0  # time.monotonic() of the oldest thing in it; 0: it is empty
-    last: int = 0  # number of the newest thing in it
-
-    def __bool__(self) -> bool:
-        return bool(
-            self.objects or self.synced or self.attachments is not None or self.withdraw or self.resync
-            or self.audit or self.stop
-        )  # fmt: skip
 
 
 class Loop:
@@ -110,11 +83,9 @@ class Loop:
         self._on_outcome = on_outcome
         self._on_problems = on_problems
         self._condition = threading.Condition()
-        self._inbox = _Inbox()
+        self._inbox = Inbox()
         self._waiting_for = set(KINDS)
-        self._attachments: Attachments | None = None
-        self._seen: dict[str, Seat] = {}  # what is attached, withdrawn or not
-        self._withdrawn: dict[str, Seat] = {}
+        self._seats = Seats()
         self._built = False
         self._since = 0.0  # when the oldest event of the present exchange came
         self._taken = 0  # number of the newest thing that is in the program
@@ -163,7 +134,7 @@ class Loop:
         """Compare with the switch now instead of at the next interval."""
         self._put(lambda inbox: setattr(inbox, "audit", True))
 
-    def _put(self, change: Callable[[_Inbox], object]) -> int:
+    def _put(self, change: Callable[[Inbox], object]) -> int:
         """Put something into the inbox; its number, which :attr:`_answered` reaches once the switch has it."""
         with self._condition:
             self._asked += 1
@@ -226,7 +197,7 @@ class Loop:
                 wake = min(next_audit, retry_at) if retry_at is not None else next_audit
                 while not self._inbox and (left := wake - time.monotonic()) > 0:
                     self._condition.wait(left)
-                inbox, self._inbox = self._inbox, _Inbox()
+                inbox, self._inbox = self._inbox, Inbox()
                 if inbox:
                     self._in_step = False
             if inbox.stop:
@@ -249,7 +220,7 @@ class Loop:
             with self._condition:
                 self._condition.notify_all()
 
-    def _take_back(self, inbox: _Inbox) -> None:
+    def _take_back(self, inbox: Inbox) -> None:
         """Put what an exchange failed over back, beneath what came since, and forget the program it may have left half."""
         self._built = self._caught_up = False
         with self._condition:
@@ -259,7 +230,7 @@ class Loop:
             now.withdraw = {**inbox.withdraw, **now.withdraw}
             now.attachments = inbox.attachments if now.attachments is None else now.attachments
 
-    def _step(self, inbox: _Inbox, *, resync: bool, audit: bool) -> float | None:
+    def _step(self, inbox: Inbox, *, resync: bool, audit: bool) -> float | None:
         self._since = inbox.since or time.monotonic()
         self._taken = max(self._taken, inbox.last)
         changes = self._recompute(inbox)
@@ -283,7 +254,7 @@ class Loop:
         self._tell_problems()
         return None
 
-    def _recompute(self, inbox: _Inbox) -> Changes:
+    def _recompute(self, inbox: Inbox) -> Changes:
         """Bring translation and program up to date; the difference is empty until the program is first built."""
         before = self.translation.intent
         self.translation, delta = apply_all(
@@ -293,33 +264,17 @@ class Loop:
             self._enforced.seen(kind, key, obj, at)
         self._standing.concern(before, self.translation.intent, delta)
         self._waiting_for -= inbox.synced
-        delta |= Delta(ports=self._take_attachments(inbox))
-        if self._attachments is None or self._waiting_for:
+        delta |= Delta(ports=self._seats.take(inbox.attachments, inbox.withdraw))
+        if self._seats.attached is None or self._waiting_for:
             return Changes()
         if not self._built:
-            self.program = build(self.translation.intent, self.node, self.program.owner, self._attachments)
+            self.program = build(self.translation.intent, self.node, self.program.owner, self._seats.attached)
             self._built = True
             return Changes()
         if not delta:
             return Changes()
-        self.program, changes = update(self.program, self.translation.intent, self._attachments, delta)
+        self.program, changes = update(self.program, self.translation.intent, self._seats.attached, delta)
         return changes
-
-    def _take_attachments(self, inbox: _Inbox) -> frozenset[str]:
-        """Adopt what is attached, less what was withdrawn; names whose attachment is now another."""
-        if inbox.attachments is None and not inbox.withdraw:
-            return frozenset()
-        before = self._attachments or {}
-        seen = self._seen = self._seen if inbox.attachments is None else inbox.attachments
-        for name, sandbox in inbox.withdraw.items():
-            if name in seen and seen[name].sandbox == sandbox:
-                self._withdrawn[name] = seen[name]
-        self._withdrawn = {name: seat for name, seat in self._withdrawn.items() if seen.get(name) == seat}
-        if inbox.attachments is None and self._attachments is None:
-            return frozenset()
-        self._attachments = {name: seat.ofport for name, seat in seen.items() if name not in self._withdrawn}
-        names = before.keys() | self._attachments.keys()
-        return frozenset(name for name in names if before.get(name) != self._attachments.get(name))
 
     def _bring_in_step(self, reason: str) -> None:
         self._refused = {}
@@ -353,13 +308,13 @@ class Loop:
             outcome = Outcome(reason, len(changes.add), len(changes.delete), now - started, now - self._since)
             self._on_outcome(outcome)
         with self._condition:
-            self._realised = dict(self._attachments or {})
+            self._realised = dict(self._seats.attached or {})
             self._acknowledged, self._answered = self.program, self._taken
             self._in_step = not self._inbox
             self._condition.notify_all()  # a CNI call waits; the rest of the exchange is not its concern
         if sent is not changes:
             self._caches.obey()
-        self._standing.settle(self.program, self.translation.intent, self._attachments or {})
+        self._standing.settle(self.program, self.translation.intent, self._seats.attached or {})
         self._enforced.acknowledged(self.program.rules, time.monotonic())
 
     def _refuse(self, refusal: BundleRefused) -> set[bytes]:
@@ -383,7 +338,7 @@ class Loop:
 
     def _audit(self) -> None:
         if self.program is not self._checked:
-            fresh = build(self.translation.intent, self.node, self.program.owner, self._attachments or {})
+            fresh = build(self.translation.intent, self.node, self.program.owner, self._seats.attached or {})
             if fresh.claims != self.program.claims:
                 log.error("node %s: incremental program differs from a full recompute; adopting the latter", self.node)
                 self.program = fresh

@@ -16,7 +16,8 @@ from scapy.packet import Raw
 from scapy.utils import RawPcapReader
 
 from ipam.address import parse_address, parse_interface, parse_prefix
-from ncp.node.loop import Loop, Seat
+from ncp.node.loop import Loop
+from ncp.node.seats import Seat
 from ncp.translate.intent import KINDS, Fabric
 from sdn.conntrack import Tracked, parse
 from sdn.model import FirewallSettings

@@ -8,7 +8,8 @@ import pytest
 
 from ipam.address import parse_interface
 from ncp.node import caches
-from ncp.node.loop import Loop, Seat
+from ncp.node.loop import Loop
+from ncp.node.seats import Seat
 from ncp.translate.intent import KINDS, Fabric
 from sdn.openflow.pack import owner_of
 from sdn.openflow.session import Switch
