@@ -275,9 +275,15 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(
         "nsx_v3",
         "pool_algorithm",
-        choice("ROUND_ROBIN", "LEAST_CONNECTION", "IP_HASH", "WEIGHTED_ROUND_ROBIN"),
+        choice(
+            "ROUND_ROBIN",
+            "IP_HASH",
+            "WEIGHTED_ROUND_ROBIN",
+            refused={"LEAST_CONNECTION": "flows cannot count a member's connections"},
+        ),
         "ROUND_ROBIN",
-        "How a backend is chosen.",
+        "How a member of a service is chosen.",
+        "works",
     ),
     Option("nsx_v3", "service_size", choice("SMALL", "MEDIUM", "LARGE"), "SMALL", "Size of a load balancer."),
     Option("nsx_v3", "l4_persistence", choice("source_ip", optional=True), "", "Stick to a backend, at layer 4."),

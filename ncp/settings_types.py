@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from ipam.address import Address, Prefix, parse_address, parse_prefix
@@ -109,8 +110,9 @@ def number(low: float, high: float) -> Kind:
     return Kind("number", f"{low:g} to {high:g}", parse, lambda value: f"{value:g}")
 
 
-def choice(*words: str, optional: bool = False) -> Kind:
-    """One of ``words``, in any case; returned as written here. None when unset and ``optional``."""
+def choice(*words: str, optional: bool = False, refused: Mapping[str, str] = MappingProxyType({})) -> Kind:
+    """One of ``words``, in any case; returned as written here. None when unset and ``optional``. ``refused`` are words that others
+    know, with the reason why there is no such choice here."""
 
     def parse(raw: str) -> str | None:
         if optional and raw.lower() in NOTHING:
@@ -118,7 +120,7 @@ def choice(*words: str, optional: bool = False) -> Kind:
         for word in words:
             if raw.lower() == word.lower():
                 return word
-        raise ValueError("there is no such choice")
+        raise ValueError(refused.get(raw.upper(), "there is no such choice"))
 
     return Kind("choice", ", ".join(words) + (", or nothing" if optional else ""), parse, _plain)
 

@@ -15,6 +15,7 @@ from firewall.labels import Labels
 from firewall.order import PRIORITIES, Priorities
 from firewall.rules import Action, Established, Identity, Section
 from ipam.address import Address, Interface, Prefix
+from sdn.services import Algorithm, Slice, VirtualServer
 
 
 class Origin(NamedTuple):
@@ -73,6 +74,7 @@ class TransportNode:
     addresses: tuple[Address, ...]
     mac: int  # of its port on the transit segment
     origin: Origin
+    zone: str = ""  # where it stands, for hints of services
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,9 @@ class Intent:
     firewall: FirewallSettings = field(default_factory=FirewallSettings)
     sections: Mapping[str, Section] = field(default_factory=dict)  # by key
     namespaces: Mapping[str, Labels] = field(default_factory=dict)  # their labels, by name
+    algorithm: Algorithm = "even"
+    services: Mapping[str, VirtualServer] = field(default_factory=dict)  # by "namespace/name"
+    slices: Mapping[str, Mapping[str, Slice]] = field(default_factory=dict)  # by service, then by the slice's own name
 
     def replace(self, **changes: Any) -> Intent:
         """A copy with the given fields replaced."""

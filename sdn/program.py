@@ -7,19 +7,23 @@ has it and the other gets a :class:`Problem`: whatever the order of events, the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 from immutables import Map
 
+from sdn.compile import balancing
+from sdn.compile.balancing import Balancing
 from sdn.compile.delta import Delta, Piece
 from sdn.compile.membership import Membership
 from sdn.compile.pieces import Attachments, all_pieces, compile_piece, ruled_pieces, touched
 from sdn.compile.ruleset import Ruleset, advance
+from sdn.compile.services import Served, compile_service
 from sdn.model import Intent, Origin, Problem
+from sdn.openflow.message import DeleteGroup, GroupChange, InsertBuckets, RemoveBucket, SetGroup
 from sdn.openflow.pack import Encoded, encode
-from sdn.pipeline.flow import Flow
+from sdn.pipeline.flow import Flow, GroupEntry
 
 Rule: TypeAlias = tuple[int, int, bytes]
 """What names a rule to a switch: table, priority, canonical match bytes."""
@@ -31,13 +35,14 @@ def rule_of(key: bytes) -> Rule:
 
 
 class Changes(NamedTuple):
-    """What to send to a switch, as one atomic bundle: flows to add or overwrite, and rules to delete strictly."""
+    """What to send to a switch, as one atomic bundle: flows to add or overwrite, rules to delete strictly, and groups."""
 
     add: tuple[Encoded, ...] = ()
     delete: tuple[Rule, ...] = ()
+    groups: tuple[GroupChange, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.add or self.delete)
+        return bool(self.add or self.delete or self.groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class Program:
     problems: Map[Piece, tuple[Problem, ...]]
     claims: Map[bytes, tuple[tuple[Piece, Encoded], ...]]  # by key, sorted by piece; the first is on the switch
     contested: Map[bytes, tuple[tuple[Piece, Encoded], ...]]  # of claims, those of several pieces
+    balancing: Balancing
+    groups: Map[Piece, tuple[GroupEntry, ...]]
 
     def __len__(self) -> int:
         return len(self.claims)
@@ -83,7 +90,7 @@ def _conflict(loser: Origin, winner: Origin) -> Problem:
 
 def empty(node: str, owner: int) -> Program:
     """The program of a node that has nothing."""
-    return Program(node, owner, Ruleset(Membership(node)), Map(), Map(), Map(), Map())
+    return Program(node, owner, Ruleset(Membership(node)), Map(), Map(), Map(), Map(), Balancing(node), Map())
 
 
 def build(intent: Intent, node: str, owner: int, attachments: Attachments) -> Program:
@@ -92,18 +99,25 @@ def build(intent: Intent, node: str, owner: int, attachments: Attachments) -> Pr
         ports=frozenset(intent.ports),
         sections=frozenset(intent.sections),
         namespaces=frozenset(intent.namespaces),
+        services=frozenset(intent.services),
     )
     nothing = empty(node, owner)
     rules, pieces = advance(nothing.rules, intent, everything)
-    return _recompute(nothing, intent, rules, attachments, {*all_pieces(intent), *pieces})[0]
+    balanced, servers = balancing.advance(nothing.balancing, intent, everything)
+    nothing = replace(nothing, balancing=balanced)
+    return _recompute(nothing, intent, rules, attachments, {*all_pieces(intent), *pieces, *_services(servers)})[0]
 
 
 def update(program: Program, intent: Intent, attachments: Attachments, delta: Delta) -> tuple[Program, Changes]:
     """The program after a change, and the difference; equal to a full recompute of ``intent``."""
     rules, pieces = advance(program.rules, intent, delta)
     pieces |= touched(intent, program.node, delta)
+    balanced, servers = balancing.advance(program.balancing, intent, delta)
+    pieces |= _services(servers)
+    program = replace(program, balancing=balanced)
     if delta.settings or program.node in delta.nodes:
         pieces.update(ruled_pieces(rules))
+        pieces |= _services(intent.services)
     return _recompute(program, intent, rules, attachments, pieces)
 
 
@@ -112,8 +126,15 @@ def _recompute(
 ) -> tuple[Program, Changes]:
     pieces, problems, claims = program.pieces.mutate(), program.problems.mutate(), program.claims.mutate()
     before: dict[bytes, Encoded | None] = {}
+    groups = program.groups.mutate()
+    regrouped: list[GroupChange] = []
     for piece in dirty:
-        flows, found = compile_piece(piece, intent, rules, program.node, attachments)
+        if piece[0] == "service":
+            flows, found, new_groups = _served(intent, program, str(piece[1]))
+            regrouped += _group_changes(groups.get(piece, ()), new_groups)
+            _store(groups, piece, new_groups)
+        else:
+            flows, found = compile_piece(piece, intent, rules, program.node, attachments)
         new, unwritable = _encoded(flows, program.owner)
         found += unwritable
         old = pieces.get(piece, ())
@@ -134,8 +155,43 @@ def _recompute(
         claim = claims.get(key, ())
         _store(contested, key, claim if len(claim) > 1 else ())
     maps = (pieces.finish(), problems.finish(), claims.finish(), contested.finish())
-    after = Program(program.node, program.owner, rules, *maps)
-    return after, _difference(before, after)
+    after = Program(program.node, program.owner, rules, *maps, program.balancing, groups.finish())
+    return after, _difference(before, after)._replace(groups=tuple(regrouped))
+
+
+def _services(names: Iterable[str]) -> set[Piece]:
+    return {("service", name) for name in names}
+
+
+def _served(intent: Intent, program: Program, name: str) -> Served:
+    if program.node not in intent.nodes:
+        return Served((), (), ())
+    return compile_service(intent, program.balancing, name)
+
+
+def _group_changes(old: Sequence[GroupEntry], new: Sequence[GroupEntry]) -> Iterable[GroupChange]:
+    """What makes one service's groups so. Groups come before those that name them, and go after them."""
+    before, after = {each.id: each for each in old}, {each.id for each in new}
+    yield from (change for each in new for change in _group_change(before.get(each.id), each))
+    yield from (DeleteGroup(each.id) for each in reversed(old) if each.id not in after)
+
+
+def _group_change(old: GroupEntry | None, new: GroupEntry) -> Iterable[GroupChange]:
+    """Buckets that come and go one by one, where all others stay what they are; else the group anew."""
+    if old == new:
+        return
+    held = {each.id: each for each in old.buckets} if old else {}
+    wanted = {each.id: each for each in new.buckets}
+    if (
+        old is None
+        or old._replace(buckets=()) != new._replace(buckets=())
+        or any(wanted.get(number, bucket) != bucket for number, bucket in held.items())
+    ):
+        yield SetGroup(new)
+        return
+    yield from (RemoveBucket(new.id, new.kind, number) for number in held if number not in wanted)
+    if more := tuple(each for number, each in wanted.items() if number not in held):
+        yield InsertBuckets(new.id, new.kind, more)
 
 
 def _encoded(flows: Iterable[Flow], owner: int) -> tuple[tuple[Encoded, ...], tuple[Problem, ...]]:
@@ -178,8 +234,15 @@ def _difference(before: Mapping[bytes, Encoded | None], after: Program) -> Chang
     return Changes(tuple(add), tuple(delete))
 
 
-def against(program: Program, installed: Mapping[bytes, int]) -> Changes:
-    """The difference between what a switch really holds (key → cookie, our own flows only) and the program."""
+def against(program: Program, installed: Mapping[bytes, int], groups: Iterable[int] = ()) -> Changes:
+    """The difference between what a switch really holds (key → cookie, our own flows only; numbers of groups) and the program.
+
+    What groups hold is not compared: all are written again.
+    """
     add = tuple(entry for entry in program.entries() if installed.get(entry.key) != entry.cookie)
     delete = tuple(rule_of(key) for key in installed if key not in program.claims)
-    return Changes(add, delete)
+    wanted = [each for entries in program.groups.values() for each in entries]
+    gone = set(groups) - {each.id for each in wanted}
+    regrouped: list[GroupChange] = [SetGroup(each) for each in wanted]
+    regrouped += [DeleteGroup(each) for each in sorted(gone)]
+    return Changes(add, delete, tuple(regrouped))

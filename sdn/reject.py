@@ -8,31 +8,38 @@ in, bytes out.
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from ipam.address import Address
 from sdn import sctp
 from sdn.icmp import checksum, error_ipv4, error_ipv6
 
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
-_PROHIBITED_4: Final = (3, 13)
-_PROHIBITED_6: Final = (1, 1)
+Why: TypeAlias = Literal["prohibited", "unserved"]
+_CODES: Final[dict[Why, dict[int, tuple[int, int]]]] = {
+    "prohibited": {4: (3, 13), 6: (1, 1)},
+    "unserved": {4: (3, 3), 6: (1, 4)},
+}
+"""ICMP type and code by family: administratively prohibited, and port unreachable."""
 _TTL: Final = 64
 _TCP: Final = 6
 
 
-def rejection(frame: bytes) -> bytes | None:
-    """The Ethernet frame that turns a packet away, from its receiver to its sender; None where none is due."""
+def rejection(frame: bytes, why: Why = "prohibited") -> bytes | None:
+    """The Ethernet frame that turns a packet away, from its receiver to its sender; None where none is due.
+
+    ``unserved`` says that nobody is there to serve it, with ICMP "port unreachable" where it is ICMP that tells.
+    """
     if frame[12:14] == b"\x08\x00" and len(frame) >= 34:
-        packet = _reject_ipv4(frame[14:])
+        packet = _reject_ipv4(frame[14:], _CODES[why][4])
     elif frame[12:14] == b"\x86\xdd" and len(frame) >= 54:
-        packet = _reject_ipv6(frame[14:])
+        packet = _reject_ipv6(frame[14:], _CODES[why][6])
     else:
         return None
     return frame[6:12] + frame[:6] + frame[12:14] + packet if packet else None
 
 
-def _reject_ipv4(packet: bytes) -> bytes | None:
+def _reject_ipv4(packet: bytes, code: tuple[int, int]) -> bytes | None:
     size = (packet[0] & 15) * 4
     source, destination = packet[12:16], packet[16:20]
     offset = struct.unpack_from("!H", packet, 6)[0] & 0x1FFF
@@ -45,10 +52,10 @@ def _reject_ipv4(packet: bytes) -> bytes | None:
     if packet[9] == sctp.PROTOCOL and not offset:
         abort = _abort(packet[size : struct.unpack_from("!H", packet, 2)[0]])
         return _ipv4(destination, source, sctp.PROTOCOL, abort) if abort else None
-    return error_ipv4(packet, Address(4, int.from_bytes(destination, "big")), _PROHIBITED_4, 0)
+    return error_ipv4(packet, Address(4, int.from_bytes(destination, "big")), code, 0)
 
 
-def _reject_ipv6(packet: bytes) -> bytes | None:
+def _reject_ipv6(packet: bytes, code: tuple[int, int]) -> bytes | None:
     source, destination = packet[8:24], packet[24:40]
     if packet[6] == _TCP:
         length = struct.unpack_from("!H", packet, 4)[0]
@@ -59,7 +66,7 @@ def _reject_ipv6(packet: bytes) -> bytes | None:
     if packet[6] == sctp.PROTOCOL:
         abort = _abort(packet[40 : 40 + struct.unpack_from("!H", packet, 4)[0]])
         return _ipv6(destination, source, sctp.PROTOCOL, abort) if abort else None
-    return error_ipv6(packet, Address(6, int.from_bytes(destination, "big")), _PROHIBITED_6, 0)
+    return error_ipv6(packet, Address(6, int.from_bytes(destination, "big")), code, 0)
 
 
 def _ipv4(source: bytes, destination: bytes, protocol: int, content: bytes) -> bytes:

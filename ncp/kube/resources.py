@@ -71,7 +71,7 @@ CLUSTER_NETWORK_POLICIES: Final = Resource(
 )
 SECURITY_POLICIES: Final = Resource("crd.nsx.vmware.com", "v1alpha1", "securitypolicies", "SecurityPolicy", True)
 
-INTENT: Final = (NODES, NAMESPACES, PODS, NETWORK_POLICIES)
+INTENT: Final = (NODES, NAMESPACES, PODS, NETWORK_POLICIES, SERVICES, ENDPOINT_SLICES)
 """What the network follows from, served by every API server."""
 INTENT_CUSTOM: Final = (CLUSTER_NETWORK_POLICIES, SECURITY_POLICIES)
 """What it follows from as well, where their definitions are."""

@@ -77,3 +77,15 @@ def _drift(program: Program, key: bytes, kind: str, now: float) -> Drift:
     assert entry is not None
     text = f"{match_text(PIPELINE, entry.flow)} -> {actions_text(PIPELINE, entry.flow)}"
     return Drift(now, kind, PIPELINE.tables[entry.flow.table].name, text, str(entry.flow.origin))
+
+
+def compare_groups(program: Program, installed: Set[int], now: float) -> list[Drift]:
+    """Groups that are missing, or that nobody asked for; what they hold is not looked at."""
+    wanted = {group.id: piece for piece, groups in program.groups.items() for group in groups}
+    missing = [
+        Drift(now, "missing", "groups", f"group {number}", str(wanted[number][1]))
+        for number in sorted(wanted.keys() - installed)
+    ]
+    return missing + [
+        Drift(now, "foreign", "groups", f"group {number}", "") for number in sorted(installed - wanted.keys())
+    ]

@@ -57,7 +57,7 @@ class Caches:
         entry, rule = _epoch(self._bit, 0)
         old = sorted(self._held - {rule})
         self._held.add(rule)
-        return Changes((*changes.add, entry), (*changes.delete, *old))
+        return changes._replace(add=(*changes.add, entry), delete=(*changes.delete, *old))
 
     def obey(self) -> None:
         """Wait until packets meet no entry from before the last changes, which the switch has acknowledged.

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
-from ncp.node.audit import Drift, compare, key_of
+from ncp.node.audit import Drift, compare, compare_groups, key_of
 from ncp.node.caches import Caches
 from ncp.node.enforced import Enforced
 from ncp.node.inbox import Inbox
@@ -281,7 +281,8 @@ class Loop:
         self._caches.look()
         installed = {key_of(flow): flow.cookie for flow in self._programmed()}
         self._standing.everything()
-        self._send(against(self.program, installed), reason, installed)
+        groups = {group.id for group in self._switch.groups()}
+        self._send(against(self.program, installed, groups), reason, installed)
         self._caught_up = True
         self.ready.set()
 
@@ -334,22 +335,26 @@ class Loop:
             return changes
         current = {key: value for key, value in self._refused.items() if _is(self.program, key, value[0])}
         self._refused = current
-        return Changes(tuple(entry for entry in changes.add if entry.key not in current), changes.delete)
+        return changes._replace(add=tuple(entry for entry in changes.add if entry.key not in current))
 
     def _audit(self) -> None:
         if self.program is not self._checked:
             fresh = build(self.translation.intent, self.node, self.program.owner, self._seats.attached or {})
-            if fresh.claims != self.program.claims:
+            if (fresh.claims, fresh.groups) != (self.program.claims, self.program.groups):
                 log.error("node %s: incremental program differs from a full recompute; adopting the latter", self.node)
                 self.program = fresh
             self._checked = self.program
         installed = self._programmed()
-        found = compare(self.program, installed, set(self._refused), time.time())
+        groups = {group.id for group in self._switch.groups()}
+        found = [
+            *compare(self.program, installed, set(self._refused), time.time()),
+            *compare_groups(self.program, groups, time.time()),
+        ]
         if found:
             log.warning("node %s: %d flows were not as programmed; repairing", self.node, len(found))
             self.drift = [*self.drift, *found][-200:]
             held = {key_of(flow): flow.cookie for flow in installed}
-            self._send(against(self.program, held), "audit", held)
+            self._send(against(self.program, held, groups), "audit", held)
         self.last_audit = time.time()
 
     def _programmed(self) -> list[InstalledFlow]:

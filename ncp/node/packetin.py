@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sdn import icmp
-from sdn.compile.terms import REJECTED, TOO_BIG
+from sdn.compile.terms import REJECTED, TOO_BIG, UNSERVED
 from sdn.model import Intent
 from sdn.openflow.session import Switch
 from sdn.openflow.values import PacketIn
@@ -19,6 +19,10 @@ def answer(switch: Switch, packet: PacketIn, intent: Intent, mtu: int) -> None:
     kind = packet.userdata[:1]
     if kind == REJECTED:
         _reject(switch, packet, intent)
+    elif kind == UNSERVED:
+        frame = rejection(packet.data, why="unserved")
+        if frame is not None:
+            switch.packet_out(frame, (Output(in_port),))
     elif kind == TOO_BIG and icmp.is_fragmentable(packet.data):
         onward = (*_registers(packet), Resubmit(T["requests"]))  # where it was, past the firewall
         for fragment in icmp.fragments(packet.data, mtu):

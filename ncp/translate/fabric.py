@@ -8,6 +8,7 @@ from ipam.address import Interface, Prefix, parse_prefix
 from ncp.settings import Settings
 from ncp.translate.intent import Fabric
 from sdn.model import FirewallSettings
+from sdn.services import ALGORITHMS
 
 TRANSIT_VNI = 5000
 """The segment that joins tier-0 and the nodes; namespaces' segments come after it."""
@@ -28,6 +29,7 @@ def fabric_of(settings: Settings) -> Fabric:
         blocks=pod_blocks(settings),
         firewall=firewall_of(settings),
         baseline=settings.k8s.baseline_policy_type,
+        algorithm=ALGORITHMS[settings.nsx_v3.pool_algorithm],
     )
 
 

@@ -16,10 +16,11 @@ from firewall import baseline, clusterpolicy, networkpolicy, securitypolicy
 from firewall.baseline import BaselineType
 from firewall.rules import Section
 from ipam.address import Interface, Prefix
-from ncp.translate import objects
+from ncp.translate import objects, services
 from ncp.translate.objects import Object
 from sdn.compile.delta import Delta
 from sdn.model import FirewallSettings, Intent, LogicalSwitch, Origin, Problem, Tier0
+from sdn.services import Algorithm
 
 POLICY_INVALID = "POLICY_INVALID"
 Key = tuple[str, str]
@@ -39,6 +40,7 @@ class Fabric:
     blocks: tuple[Prefix, ...] = ()
     firewall: FirewallSettings = field(default_factory=FirewallSettings)
     baseline: BaselineType | None = None
+    algorithm: Algorithm = "even"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Translation:
     by_namespace: Map[str, tuple[LogicalSwitch, ...]]
     claims: Map[int, tuple[LogicalSwitch, ...]]  # by VNI, sorted by origin: the first has it
     problems: Map[tuple[str, Key], tuple[Problem, ...]]
+    of_slice: Map[str, str]  # the service each endpoint slice is under
 
     def all_problems(self) -> list[Problem]:
         """Every problem, in the order of kind and key."""
@@ -73,8 +76,11 @@ def start(fabric: Fabric) -> Translation:
         firewall=fabric.firewall,
         sections=Map(),
         namespaces=Map(),
+        algorithm=fabric.algorithm,
+        services=Map(),
+        slices=Map(),
     )
-    return Translation(fabric.cluster, fabric.baseline, intent, Map(), Map(), Map())
+    return Translation(fabric.cluster, fabric.baseline, intent, Map(), Map(), Map(), Map())
 
 
 def apply(state: Translation, kind: str, key: Key, obj: Object | None) -> tuple[Translation, Delta]:
@@ -147,6 +153,35 @@ def _apply_labels(state: Translation, name: str, obj: Object | None) -> tuple[Tr
     return replace(state, intent=intent), delta
 
 
+def _apply_service(state: Translation, key: Key, obj: Object | None) -> Step:
+    server, problems = services.virtual_server(obj) if obj is not None else (None, ())
+    state = _noted(state, "Service", key, problems)
+    name = f"{key[0]}/{key[1]}"
+    if state.intent.services.get(name) == server:
+        return state, Delta()
+    servers = _with(state.intent.services, name, server)
+    return replace(state, intent=state.intent.replace(services=servers)), Delta(services=frozenset({name}))
+
+
+def _apply_slice(state: Translation, key: Key, obj: Object | None) -> Step:
+    """An endpoint slice under its service; one that changes its service leaves the other."""
+    name = f"{key[0]}/{key[1]}"
+    service, found = (services.slice_of(obj) if obj is not None else None) or ("", None)
+    slices, changed = state.intent.slices, set()
+    before = state.of_slice.get(name, "")
+    for of, new in {before: None, service: found}.items():
+        held = slices.get(of, Map())
+        if of and held.get(name) != new:
+            slices = _with(slices, of, _with(held, name, new) or None)
+            changed.add(of)
+    if not changed:
+        return state, Delta()
+    of_slice = _with(state.of_slice, name, service or None)
+    return replace(state, intent=state.intent.replace(slices=slices), of_slice=of_slice), Delta(
+        services=frozenset(changed)
+    )
+
+
 def _policy(kind: str, read: Callable[[Object], Section]) -> Callable[[Translation, Key, Object | None], Step]:
     def apply_policy(state: Translation, key: Key, obj: Object | None) -> Step:
         section = read(obj) if obj is not None else None
@@ -214,6 +249,8 @@ _APPLY: dict[str, Callable[[Translation, Key, Object | None], Step]] = {
     "Pod": _apply_pod,
     "Node": _apply_node,
     "Namespace": _apply_namespace,
+    "Service": _apply_service,
+    "EndpointSlice": _apply_slice,
     **{each.KIND: _policy(each.KIND, each.section) for each in (networkpolicy, clusterpolicy, securitypolicy)},
 }
 KINDS = frozenset(_APPLY)

@@ -27,6 +27,8 @@ REALISED: Final = "ncp/realised."
 REALISATION: Final = "ncp/realisation"
 """Whether every node that must enforces a policy."""
 
+ZONE: Final = "topology.kubernetes.io/zone"
+
 TERMINAL: Final = frozenset({"Succeeded", "Failed"})
 
 
@@ -150,7 +152,8 @@ def transport_node(node: Object) -> tuple[TransportNode | None, tuple[Problem, .
     if tep is None:
         text = f"node {origin.name} has no InternalIP in status.addresses and no {TEP} annotation; add one"
         return None, (Problem(origin, "NODE_WITHOUT_ADDRESS", text),)
-    return TransportNode(origin.name, tep, addresses, node_mac(origin.name), origin), ()
+    zone = (node["metadata"].get("labels") or {}).get(ZONE) or ""
+    return TransportNode(origin.name, tep, addresses, node_mac(origin.name), origin, zone), ()
 
 
 def node_mac(name: str) -> int:

@@ -19,6 +19,7 @@ class Delta:
     nodes: frozenset[str] = field(default_factory=frozenset)
     sections: frozenset[str] = field(default_factory=frozenset)
     namespaces: frozenset[str] = field(default_factory=frozenset)
+    services: frozenset[str] = field(default_factory=frozenset)
     settings: bool = False
 
     def __or__(self, other: Delta) -> Delta:

@@ -53,6 +53,9 @@ RULE_BITS: Final = 32
 """Bits of the connection label, from the lowest, that hold the number of the rule that allowed the connection."""
 UNCOMMITTED: Final[f.Term] = ("ct_label", 0, (1 << RULE_BITS) - 1)
 """Packets of no connection that a rule let begin."""
+PENDING: Final = 1
+"""The mark of a connection that is translated to a member already, and that no rule has let begin so far."""
+NOT_ALLOWED: Final[f.Term] = ("ct_mark", PENDING, None)
 
 _ECHOES: Final = ((*ICMPV4, ("icmpv4_type", 8, None)), (*ICMPV6, ("icmpv6_type", 128, None)))
 """Echo requests are asked about one by one: so a change of policy needs no look at what ICMP is tracked."""
@@ -78,6 +81,7 @@ def compile_firewall(intent: Intent, node: TransportNode) -> list[f.Flow]:
 def _tracking(direction: Direction) -> list[f.Flow]:
     at, then = partial(stage, direction), goto(_after(direction))
     known, ask = fabric("firewall", "known association or fragment"), (f.Resubmit(T["epoch"]), goto(at("concern")))
+    begin = (f.Resubmit(T["epoch"]), goto("services")) if direction == "egress" else ask
     found = [flow(at("concern"), 60, (KNOWN.match(1),), (goto(at("count")),), known)]
     for eth in (ETH_IPV4, ETH_IPV6):
         sctp = (eth, ("ip_proto", SCTP, None))
@@ -85,7 +89,13 @@ def _tracking(direction: Direction) -> list[f.Flow]:
         stages = fabric("stage", at("state"))
         found += [
             flow(at("track"), 110, sctp, (*_forget(direction), look, goto(at("state"))), stages),
-            flow(at("track"), 100, (eth,), (*_forget(direction), f.Ct(zone=_ZONE, table=T[at("state")])), stages),
+            flow(
+                at("track"),
+                100,
+                (eth,),
+                (*_forget(direction), f.Ct(zone=_ZONE, table=T[at("state")], translate=True)),
+                stages,
+            ),
             flow(at("state"), 20, sctp, (FIRST.set(1), *ask), fabric("firewall", "new association")),
             flow(
                 at("commit"),
@@ -96,6 +106,13 @@ def _tracking(direction: Direction) -> list[f.Flow]:
             ),
             flow(at("state"), 16, (NEW, eth, _LATER_FRAGMENT), (look, *ask), fabric("firewall", "later fragment")),
             flow(at("commit"), 100, (NEW, eth), (_COMMIT, then), fabric("firewall", "connection committed")),
+            flow(
+                at("commit"),
+                107,
+                (NOT_ALLOWED, eth),
+                (_ALLOW, then),
+                fabric("firewall", "connection to a member allowed"),
+            ),
             flow(
                 at("commit"),
                 105,
@@ -110,15 +127,19 @@ def _tracking(direction: Direction) -> list[f.Flow]:
         flow(at("state"), 100, (INVALID,), (), drop("ct-invalid")),
         *(flow(at("state"), 95, (*echo, ASKING), ask, fabric("firewall", "echo request")) for echo in _ECHOES),
         flow(at("state"), 94, (KNOWN.match(1),), (goto(at("count")),), fabric("firewall", "established association")),
+        flow(
+            at("state"), 92, (ESTABLISHED, NOT_ALLOWED), (FIRST.set(1), *ask), fabric("firewall", "not allowed so far")
+        ),
         flow(at("state"), 90, (ESTABLISHED,), labelled, fabric("firewall", "established connection")),
         flow(at("state"), 90, (RELATED,), (goto(at("count")),), fabric("firewall", "related to a connection")),
-        flow(at("state"), 15, (NEW, UNCOMMITTED), (FIRST.set(1), *ask), fabric("firewall", "new connection")),
-        flow(at("state"), 10, (NEW,), ask, fabric("firewall", "new connection")),
+        flow(at("state"), 15, (NEW, UNCOMMITTED), (FIRST.set(1), *begin), fabric("firewall", "new connection")),
+        flow(at("state"), 10, (NEW,), begin, fabric("firewall", "new connection")),
     ]
 
 
 _ZONE: Final = f.FieldBits(ZONE.register, ZONE.low, ZONE.bits)
 _COMMIT: Final = f.Ct(zone=_ZONE, commit=True, actions=(f.CopyField(RULE.register, "ct_label", RULE_BITS),))
+_ALLOW: Final = _COMMIT._replace(actions=(*_COMMIT.actions, f.SetField("ct_mark", 0)))
 
 
 def _forget(direction: Direction) -> tuple[f.Action, ...]:

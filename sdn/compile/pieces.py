@@ -9,8 +9,10 @@
 | ``("clause", clause)`` | the rules that claim it |
 | ``("own", subject)`` | the sections that are about those pods |
 | ``("section", key)`` | that section's plans |
+| ``("service", name)`` | that virtual server and its pools |
 
-What the last three read is the node's :class:`~sdn.compile.ruleset.Ruleset`, which says itself what of them a change touches.
+What clauses, own and sections read is the node's :class:`~sdn.compile.ruleset.Ruleset`, which says itself what of them a change
+touches; what services read is its :class:`~sdn.compile.balancing.Balancing`.
 """
 
 from __future__ import annotations

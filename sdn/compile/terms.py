@@ -21,6 +21,7 @@ TTL_EXCEEDED: Final = b"\x01"
 TOO_BIG: Final = b"\x02"
 REJECTED: Final = b"\x03"
 LOGGED: Final = b"\x04"
+UNSERVED: Final = b"\x05"
 """First byte of the userdata of a packet sent to the controller: what to do with it."""
 
 NEXT_HOPS: Final = {4: NEXT_HOP_V4, 6: NEXT_HOP_V6}

@@ -54,10 +54,27 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
             "Let established connections pass, and what a pod's own node sends; drop what fits no connection. Echo requests "
             "are asked about one by one.",
             matches=frozenset(
-                {"ct_state", "ct_label", "known", "source", *_IP, "ip_frag", "icmpv4_type", "icmpv6_type", *address}
+                {
+                    "ct_state",
+                    "ct_mark",
+                    "ct_label",
+                    "known",
+                    "source",
+                    *_IP,
+                    "ip_frag",
+                    "icmpv4_type",
+                    "icmpv6_type",
+                    *address,
+                }
             ),
             writes=frozenset({"rule", "first"}),
-            goes_to=(at("concern"), at("count"), "associations", "epoch"),
+            goes_to=(
+                *(("services",) if direction == "egress" else ()),
+                at("concern"),
+                at("count"),
+                "associations",
+                "epoch",
+            ),
             miss=Miss(reason="ct-invalid"),
             observes=observes,
         ),
@@ -117,8 +134,8 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
             at("commit"),
             "Enter new connections into connection tracking, and new SCTP associations into their table, with the rule that "
             "allowed them.",
-            matches=frozenset({"ct_state", "known", *_IP, "ip_frag"}),
-            writes=frozenset({"ct_label"}),
+            matches=frozenset({"ct_state", "ct_mark", "known", *_IP, "ip_frag"}),
+            writes=frozenset({"ct_label", "ct_mark"}),
             goes_to=(then,),
             miss=Miss(table=then),
             observes="connection committed",

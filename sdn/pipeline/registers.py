@@ -38,6 +38,13 @@ PEER: Final = RegField("peer", 12, 0, 31, "Identity of who is at the other end; 
 RULE: Final = RegField("rule", 14, 0, 31, "Number of the rule that allowed the connection; 0: nobody had to.")
 SERVICE: Final = RegField("service", 15, 0, 23, "What the firewall is asked about: IP protocol and destination port.")
 
+POOL: Final = RegField(
+    "pool", 16, 32, 63, "Number of the pool of members a packet to a virtual server goes to.", span=2
+)
+MEMBER: Final = RegField(
+    "member", 16, 0, 31, "Number, in its pool, of the member that was chosen; 0: none yet.", span=2
+)
+
 A_POD: Final = 1 << 31
 """This bit of an identity says that it is a pod's."""
 

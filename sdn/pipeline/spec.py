@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Final
 
 from sdn.pipeline.flow import (
     CheckPacketLarger,
@@ -27,6 +28,9 @@ from sdn.pipeline.flow import (
     Term,
 )
 
+METADATA: Final = 16
+"""In place of a register's number."""
+
 
 class PipelineError(ValueError):
     """A pipeline definition, or a flow, that breaks a law; the message names it."""
@@ -34,7 +38,8 @@ class PipelineError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RegField:
-    """A named run of bits ``low..high`` (inclusive) of register ``reg``, or of the ``span`` registers from it on."""
+    """A named run of bits ``low..high`` (inclusive) of register ``reg``, or of the ``span`` registers from it on. After the last
+    register (15) stands OpenFlow's metadata, as wide as two."""
 
     name: str
     reg: int
@@ -45,7 +50,9 @@ class RegField:
 
     @property
     def register(self) -> str:
-        """The register's field name, such as ``reg2``, ``xreg5`` (reg10 and reg11) or ``xxreg1`` (reg4 to reg7)."""
+        """The register's field name, such as ``reg2``, ``xreg5`` (reg10 and reg11), ``xxreg1`` (reg4 to reg7) or ``metadata``."""
+        if self.reg == METADATA:
+            return "metadata"
         return f"{'x' * (self.span.bit_length() - 1)}reg{self.reg // self.span}"
 
     @property
@@ -201,7 +208,7 @@ class Pipeline:
 
 
 def _is_register(name: str) -> bool:
-    return name.lstrip("x").startswith("reg") and name[-1].isdigit()
+    return name == "metadata" or (name.lstrip("x").startswith("reg") and name[-1].isdigit())
 
 
 def _written(action: object) -> tuple[tuple[str, int | None], ...]:

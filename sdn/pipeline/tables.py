@@ -14,6 +14,7 @@ from sdn.pipeline.firewall import firewall, stage
 from sdn.pipeline.registers import (
     FIRST,
     KNOWN,
+    MEMBER,
     NEXT_HOP_MAC,
     NEXT_HOP_V4,
     NEXT_HOP_V6,
@@ -21,6 +22,7 @@ from sdn.pipeline.registers import (
     OWN,
     OWNER,
     PEER,
+    POOL,
     ROUTER,
     RULE,
     SEGMENT,
@@ -29,6 +31,7 @@ from sdn.pipeline.registers import (
     TOO_BIG,
     ZONE,
 )
+from sdn.pipeline.services import SERVICES
 from sdn.pipeline.spec import Miss, Pipeline, Table
 
 _IP_DST = {"eth_type", "ipv4_dst", "ipv6_dst"}
@@ -37,10 +40,12 @@ _REPLY = {
     "eth_src", "eth_dst", "ipv4_src", "ipv4_dst", "ipv6_src", "ipv6_dst", "nw_ttl", "icmpv4_type", "icmpv6_type",
 }  # fmt: skip
 
+_EGRESS: Final = firewall("egress", then="mtu")
+
 PIPELINE: Final = Pipeline(
     fields=(
         *(SOURCE, TOO_BIG, KNOWN, FIRST, OUTPUT, ZONE, SEGMENT, ROUTER),
-        *(NEXT_HOP_V6, NEXT_HOP_V4, OWNER, NEXT_HOP_MAC, PEER, OWN, RULE, SERVICE),
+        *(NEXT_HOP_V6, NEXT_HOP_V4, OWNER, NEXT_HOP_MAC, PEER, OWN, RULE, SERVICE, POOL, MEMBER),
     ),
     drops=(
         ("spoof-mac", "the source MAC address is not bound to the port, or the port is not a logical port"),
@@ -67,6 +72,7 @@ PIPELINE: Final = Pipeline(
         ("no-neighbour", "the destination is in a segment's subnet, and no port has that address"),
         ("multicast", "broadcast or multicast that the fabric does not carry"),
         ("unknown-mac", "no port of the segment has the destination MAC address"),
+        ("no-member", "a connection to a virtual server whose member was given up in that moment"),
         ("no-output", "the packet reached the end without a port to leave by"),
     ),
     tables=(
@@ -107,7 +113,9 @@ PIPELINE: Final = Pipeline(
             miss=Miss(table="egress_track"),
             observes="spoof guard",
         ),
-        *firewall("egress", then="mtu"),
+        *_EGRESS[:2],
+        *SERVICES,
+        *_EGRESS[2:],
         Table(
             "mtu",
             "Measure IP packets against the tunnel. The switch follows a packet both ways from here (it fits; it does not), "

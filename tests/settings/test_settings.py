@@ -97,7 +97,11 @@ def test_settings_cannot_be_changed():
         ("[nsx_node_agent]\nmtu = big", "[nsx_node_agent] mtu = big: it is not a whole number; allowed: 576 to 65535"),
         ("[nsx_node_agent]\nmtu = 100", "[nsx_node_agent] mtu = 100: it is out of range; allowed: 576 to 65535"),
         ("[coe]\nenable_snat = maybe", "allowed: True or False"),
-        ("[nsx_v3]\npool_algorithm = RANDOM", "allowed: ROUND_ROBIN, LEAST_CONNECTION, IP_HASH"),
+        ("[nsx_v3]\npool_algorithm = RANDOM", "allowed: ROUND_ROBIN, IP_HASH"),
+        (
+            "[nsx_v3]\npool_algorithm = LEAST_CONNECTION",
+            "flows cannot count a member's connections; allowed: ROUND_ROBIN",
+        ),
         ("[nsx_v3]\ncontainer_ip_blocks = 10.4.0.1/16", "did you mean 10.4.0.0/16?"),
         ("[nsx_v3]\ncontainer_ip_blocks = my-block", "'my-block' is not an IPv4 or IPv6 address"),
         ("[nsx_v3]\nexternal_ip_pools = 10.0.0.9-10.0.0.1", "from a lower to a higher"),

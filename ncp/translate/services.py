@@ -1,0 +1,144 @@
+"""A Service, and an EndpointSlice (discovery.k8s.io/v1), to what they ask of the network, or a :class:`Problem`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from firewall.rules import PROTOCOLS, Protocol
+from ipam.address import Address, Prefix, parse_address, parse_prefix
+from ncp.translate.objects import Object, origin_of
+from sdn.model import Problem
+from sdn.services import Endpoint, Scope, ServicePort, Slice, VirtualServer
+
+SERVICE_LABEL: Final = "kubernetes.io/service-name"
+DEFAULT_TIMEOUT: Final = 10800
+"""Seconds of session affinity where a Service names none (core/v1 ClientIPConfig)."""
+INVALID: Final = "SERVICE_INVALID"
+
+
+def virtual_server(service: Object) -> tuple[VirtualServer | None, tuple[Problem, ...]]:
+    """What a Service asks for; None for those that need nothing of the network (headless, ExternalName)."""
+    origin = origin_of("Service", service)
+    spec = service.get("spec") or {}
+    if spec.get("type") == "ExternalName":
+        return None, ()
+    problems: list[Problem] = []
+
+    def refused(field: str, value: object, allowed: str) -> None:
+        text = f"{origin}: {field}: {value!r}; allowed: {allowed}"
+        problems.append(Problem(origin, INVALID, text))
+
+    clusters = [each for each in spec.get("clusterIPs") or [spec.get("clusterIP")] if each and each != "None"]
+    internal = tuple(found for each in clusters if (found := _address(each, "spec.clusterIPs", refused)))
+    outside = [*(spec.get("externalIPs") or ()), *_balancers(service)]
+    external = tuple(found for each in outside if (found := _address(each, "spec.externalIPs", refused)))
+    if not internal and not external:
+        return None, tuple(problems)
+    found = VirtualServer(
+        name=f"{origin.namespace}/{origin.name}",
+        origin=origin,
+        ports=_ports(spec, refused),
+        internal=internal,
+        external=tuple(dict.fromkeys(external)),
+        sources=_sources(spec, refused),
+        affinity=_affinity(spec),
+        local=_local(spec),
+        takes_unready=bool(spec.get("publishNotReadyAddresses")),
+    )
+    return found, tuple(problems)
+
+
+def _address(text: str, field: str, refused: Any) -> Address | None:
+    try:
+        return parse_address(text)
+    except ValueError:
+        refused(field, text, "an IPv4 or IPv6 address")
+        return None
+
+
+def _balancers(service: Object) -> list[str]:
+    if (service.get("spec") or {}).get("type") != "LoadBalancer":
+        return []
+    status = (service.get("status") or {}).get("loadBalancer") or {}
+    return [each["ip"] for each in status.get("ingress") or () if each.get("ip") and each.get("ipMode") != "Proxy"]
+
+
+def _ports(spec: Mapping[str, Any], refused: Any) -> tuple[ServicePort, ...]:
+    found = []
+    for number, each in enumerate(spec.get("ports") or ()):
+        protocol = _protocol(each.get("protocol"))
+        if protocol is None:
+            refused(f"spec.ports[{number}].protocol", each.get("protocol"), "TCP, UDP, SCTP")
+            continue
+        found.append(ServicePort(each.get("name") or "", protocol, int(each["port"]), int(each.get("nodePort") or 0)))
+    return tuple(found)
+
+
+def _protocol(text: str | None) -> Protocol | None:
+    said = (text or "TCP").lower()
+    return next((each for each in PROTOCOLS if each == said), None)
+
+
+def _sources(spec: Mapping[str, Any], refused: Any) -> tuple[Prefix, ...]:
+    found = []
+    for number, text in enumerate(spec.get("loadBalancerSourceRanges") or ()):
+        try:
+            found.append(parse_prefix(text.strip()))
+        except ValueError:
+            refused(f"spec.loadBalancerSourceRanges[{number}]", text, "a network, as 192.0.2.0/24, without host bits")
+    return tuple(sorted(found))
+
+
+def _affinity(spec: Mapping[str, Any]) -> int:
+    if spec.get("sessionAffinity") != "ClientIP":
+        return 0
+    client = (spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}
+    return int(client.get("timeoutSeconds") or DEFAULT_TIMEOUT)
+
+
+def _local(spec: Mapping[str, Any]) -> frozenset[Scope]:
+    policies: tuple[tuple[Scope, str], ...] = (
+        ("internal", "internalTrafficPolicy"),
+        ("external", "externalTrafficPolicy"),
+    )
+    return frozenset(scope for scope, name in policies if spec.get(name) == "Local")
+
+
+def slice_of(obj: Object) -> tuple[str, Slice] | None:
+    """The service an EndpointSlice belongs to, as ``namespace/name``, and its endpoints; None where it names none, or holds names
+    instead of addresses."""
+    meta = obj["metadata"]
+    name = (meta.get("labels") or {}).get(SERVICE_LABEL)
+    if not name or obj.get("addressType") not in ("IPv4", "IPv6"):
+        return None
+    ports = []
+    for each in obj.get("ports") or ():
+        protocol = _protocol(each.get("protocol"))
+        if protocol is not None and each.get("port"):
+            ports.append((each.get("name") or "", protocol, int(each["port"])))
+    endpoints = [found for each in obj.get("endpoints") or () if (found := _endpoint(each)) is not None]
+    return f"{meta.get('namespace', '')}/{name}", Slice(tuple(sorted(ports)), tuple(sorted(endpoints, key=_by_address)))
+
+
+def _by_address(endpoint: Endpoint) -> Address:
+    return endpoint.address
+
+
+def _endpoint(value: Mapping[str, Any]) -> Endpoint | None:
+    """All addresses of an endpoint are alike: the first will do (discovery/v1 Endpoint)."""
+    conditions, hints = value.get("conditions") or {}, value.get("hints") or {}
+    try:
+        address = parse_address(value["addresses"][0])
+    except (ValueError, KeyError, IndexError):
+        return None
+    ready = conditions.get("ready") is not False
+    return Endpoint(
+        address,
+        value.get("nodeName") or "",
+        ready,
+        ready if conditions.get("serving") is None else bool(conditions["serving"]),
+        bool(conditions.get("terminating")),
+        frozenset(each["name"] for each in hints.get("forZones") or ()),
+        frozenset(each["name"] for each in hints.get("forNodes") or ()),
+    )

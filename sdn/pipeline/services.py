@@ -1,0 +1,51 @@
+"""The tables that send packets to a virtual server on to one of its members, at the port of whoever sends them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sdn.pipeline.spec import Miss, Table
+
+_IP: Final = {"eth_type", "ip_proto", "ipv4_dst", "ipv6_dst"}
+
+SERVICES: Final = (
+    Table(
+        "services",
+        "Find the pool behind the virtual server a new connection is for, and its client's member where it stays with one; "
+        "reject what no member is there for.",
+        matches=frozenset({*_IP, "tcp_dst", "udp_dst", "sctp_dst"}),
+        writes=frozenset({"pool"}),
+        goes_to=("select", "affinity", "egress_concern"),
+        miss=Miss(table="egress_concern"),
+        observes="virtual server looked up",
+    ),
+    Table(
+        "affinity",
+        "What the switch notes itself: which member a client's connections to a pool go to, where the service asks for it.",
+        matches=frozenset({"pool", "eth_type", "ipv4_src", "ipv6_src"}),
+        writes=frozenset({"member"}),
+        goes_to=(),
+        miss=Miss(back=True),
+        observes="affinity looked up",
+        learned=True,
+    ),
+    Table(
+        "select",
+        "Choose a member of the pool: a group does.",
+        matches=frozenset({"pool", "member"}),
+        writes=frozenset({"member"}),
+        goes_to=("members",),
+        miss=Miss(reason="no-member"),
+        observes="member chosen",
+    ),
+    Table(
+        "members",
+        "Translate the destination to the member, for all packets of the connection. The firewall is asked about the member, and "
+        "until it has let the connection begin, the connection's mark says so.",
+        matches=frozenset({"pool", "member", "eth_type"}),
+        writes=frozenset({"pool", "member", "ct_mark"}),
+        goes_to=("egress_concern",),
+        miss=Miss(reason="no-member"),
+        observes="sent to a member",
+    ),
+)

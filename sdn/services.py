@@ -1,0 +1,127 @@
+"""Virtual servers and who stands behind them: what a Kubernetes Service and its EndpointSlices mean. Pure.
+
+Which endpoints a node's packets go to follows Kubernetes: ready ones; where there is none, those that still serve while they
+terminate; under a traffic policy ``Local`` only those of the node itself (KEP-1669, KEP-2086); else, where hints are given and usable,
+those meant for the node or its zone (KEP-2433, KEP-3015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+
+from firewall.rules import Protocol
+from ipam.address import Address, Prefix
+
+if TYPE_CHECKING:
+    from sdn.model import Origin
+
+Algorithm: TypeAlias = Literal["even", "client"]
+"""How a pool chooses: members share connections evenly, or each client keeps to one for as long as members stay the same."""
+ALGORITHMS: Final[Mapping[str, Algorithm]] = {"ROUND_ROBIN": "even", "WEIGHTED_ROUND_ROBIN": "even", "IP_HASH": "client"}
+"""By the names NCP has for them; here all members weigh the same."""
+Scope: TypeAlias = Literal["internal", "external"]
+"""Whether a packet was sent to a cluster address or one for clients outside."""
+
+
+class ServicePort(NamedTuple):
+    """One port of a virtual server. ``node_port`` is 0 where it has none."""
+
+    name: str
+    protocol: Protocol
+    port: int
+    node_port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualServer:
+    """What a Service asks of the network."""
+
+    name: str  # "namespace/name"
+    origin: Origin
+    ports: tuple[ServicePort, ...]
+    internal: tuple[Address, ...] = ()  # cluster addresses
+    external: tuple[Address, ...] = ()  # those of load balancers, and externalIPs
+    sources: tuple[Prefix, ...] = ()  # whom load balancers' addresses serve; none: everybody
+    affinity: int = 0  # seconds a client stays with a member; 0: it does not
+    local: frozenset[Scope] = frozenset()  # where only members of the packet's own node count
+    takes_unready: bool = False
+
+
+class Endpoint(NamedTuple):
+    """One address behind a service, with the conditions it is in."""
+
+    address: Address
+    node: str = ""
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+    zones: frozenset[str] = frozenset()  # it is meant for clients there; none: for anybody
+    nodes: frozenset[str] = frozenset()
+
+
+class Slice(NamedTuple):
+    """Endpoints that have the same ports: numbers by port name and protocol."""
+
+    ports: tuple[tuple[str, Protocol, int], ...]
+    endpoints: tuple[Endpoint, ...]
+
+
+class Member(NamedTuple):
+    """Where packets to a virtual server are sent."""
+
+    address: Address
+    port: int
+
+
+class Place(NamedTuple):
+    """Where a packet to a virtual server starts: hints and ``Local`` look at it."""
+
+    node: str
+    zone: str = ""
+
+
+def members(
+    server: VirtualServer, slices: Iterable[Slice], port: ServicePort, family: int, place: Place, *, local: bool
+) -> tuple[Member, ...]:
+    """Where packets of one family to a port go from a place (``local``: on its node), sorted; an address that several slices have
+    counts once."""
+    found: dict[Member, Endpoint] = {}
+    for each in slices:
+        numbers = [number for name, protocol, number in each.ports if (name, protocol) == (port.name, port.protocol)]
+        for endpoint in each.endpoints:
+            if endpoint.address.family == family:
+                for number in numbers:
+                    member = Member(endpoint.address, number)
+                    found[member] = _better(found.get(member), endpoint)
+    if local:
+        found = {member: each for member, each in found.items() if each.node == place.node}
+    chosen = _usable(server, found)
+    if not local:
+        chosen = _hinted(chosen, place)
+    return tuple(sorted(chosen))
+
+
+def _better(old: Endpoint | None, new: Endpoint) -> Endpoint:
+    """Of two that say different things of one address, the one in the better condition (slices may overlap while they change)."""
+    return new if old is None or _condition(new) > _condition(old) else old
+
+
+def _condition(endpoint: Endpoint) -> tuple[bool, bool, bool]:
+    return endpoint.ready, endpoint.serving, not endpoint.terminating
+
+
+def _usable(server: VirtualServer, found: dict[Member, Endpoint]) -> dict[Member, Endpoint]:
+    ready = {member: each for member, each in found.items() if each.ready or server.takes_unready}
+    return ready or {member: each for member, each in found.items() if each.serving and each.terminating}
+
+
+def _hinted(chosen: dict[Member, Endpoint], place: Place) -> dict[Member, Endpoint]:
+    """Those meant for the place. Hints count only where every endpoint has some and one is meant for the place."""
+    for hints, here in (("nodes", place.node), ("zones", place.zone)):
+        if here and chosen and all(getattr(each, hints) for each in chosen.values()):
+            meant = {member: each for member, each in chosen.items() if here in getattr(each, hints)}
+            if meant:
+                return meant
+    return chosen
