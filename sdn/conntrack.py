@@ -16,14 +16,17 @@ from sdn.reference import reference, workload
 NUMBERS: Final[dict[Protocol, int]] = {"tcp": 6, "udp": 17, "sctp": 132}
 _LINE: Final = re.compile(
     r"^(?P<protocol>tcp|udp),orig=\(src=(?P<src>[^,]+),dst=(?P<dst>[^,]+),sport=(?P<sport>\d+),dport=(?P<dport>\d+)\)"
-    r",reply=\(src=(?P<answers>[^,)]+)[^)]*\)(?P<rest>.*)$",
+    r",reply=\(src=(?P<answers>[^,)]+)(?:,dst=[^,)]+,sport=(?P<port>\d+))?[^)]*\)(?P<rest>.*)$",
     re.MULTILINE,
 )
 _ZONE: Final = re.compile(r"zone=(\d+)")
 
 
 class Tracked(NamedTuple):
-    """A TCP, UDP or SCTP connection in a zone: its original direction, and who answers (a translation's target)."""
+    """A TCP, UDP or SCTP connection in a zone: its original direction, and who answers (a translation's target).
+
+    ``answering_port`` is 0 where it is the port that was asked.
+    """
 
     zone: int
     protocol: Protocol
@@ -32,6 +35,12 @@ class Tracked(NamedTuple):
     source_port: int
     destination_port: int
     answers: Address
+    answering_port: int = 0
+
+    @property
+    def target(self) -> tuple[Address, int]:
+        """Address and port that packets are sent to in the end."""
+        return self.answers, self.answering_port or self.destination_port
 
     def ends(self) -> tuple[Address, Address, Address]:
         """Every address that has a part in it."""
@@ -63,7 +72,9 @@ def parse(text: str) -> Iterator[Tracked]:
         except ValueError:
             continue
         ports = int(line["sport"]), int(line["dport"])
-        yield Tracked(int(zone[1]) if zone else 0, protocol, source, destination, *ports, answers)
+        port = int(line["port"] or 0)
+        asked = port if port != ports[1] else 0
+        yield Tracked(int(zone[1]) if zone else 0, protocol, source, destination, *ports, answers, asked)
 
 
 def forbidden(
@@ -98,8 +109,9 @@ def _world(intent: Intent, rules: Ruleset, port: LogicalPort) -> World:
 
 def _judge(where: World, tracked: Tracked, port: LogicalPort, owners: Mapping[Address, LogicalPort]) -> Verdict | None:
     direction: Direction = "egress" if tracked.source in port.addresses else "ingress"
-    other = tracked.destination if direction == "egress" else tracked.source
-    connection = Connection(tracked.source, tracked.destination, tracked.protocol, tracked.destination_port)
+    target, target_port = tracked.target  # policies see the member of a virtual server
+    other = target if direction == "egress" else tracked.source
+    connection = Connection(tracked.source, target, tracked.protocol, target_port)
     peer = owners.get(other)
     if peer is not None and peer.name == port.name:
         return None

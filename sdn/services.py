@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 Algorithm: TypeAlias = Literal["even", "client"]
 """How a pool chooses: members share connections evenly, or each client keeps to one for as long as members stay the same."""
-ALGORITHMS: Final[Mapping[str, Algorithm]] = {"ROUND_ROBIN": "even", "WEIGHTED_ROUND_ROBIN": "even", "IP_HASH": "client"}
+ALGORITHMS: Final[Mapping[str, Algorithm]] = {
+    "ROUND_ROBIN": "even",
+    "WEIGHTED_ROUND_ROBIN": "even",
+    "IP_HASH": "client",
+}
 """By the names NCP has for them; here all members weigh the same."""
 Scope: TypeAlias = Literal["internal", "external"]
 """Whether a packet was sent to a cluster address or one for clients outside."""

@@ -25,6 +25,7 @@ COOKIE: Final = 0xE90C
 """Cookie of the flows in the table of epochs."""
 _TABLE: Final = T["epoch"]
 _DECIDING: Final = frozenset(table for table in T.values() if is_firewall(table) or table == T["neighbour"])
+_BALANCING: Final = frozenset(T[name] for name in ("services", "select", "members"))
 _BITS: Final = 32
 
 
@@ -48,10 +49,11 @@ class Caches:
         seen = {term for _, _, match in self._held for term in unpack_match(match)}
         self._bit = max((mask.bit_length() - 1 for _, _, mask in seen if mask), default=self._bit)
 
-    def renewing(self, changes: Changes) -> Changes:
-        """The changes, with a new epoch where rules of the firewall, or who has which address, change."""
+    def renewing(self, changes: Changes, *, policed: bool) -> Changes:
+        """The changes, with a new epoch where members of virtual servers change, or (``policed``: where there are any) rules of the
+        firewall and who has which address."""
         touched = {entry.flow.table for entry in changes.add} | {table for table, _, _ in changes.delete}
-        if _DECIDING.isdisjoint(touched):
+        if not changes.groups and _BALANCING.isdisjoint(touched) and (not policed or _DECIDING.isdisjoint(touched)):
             return changes
         self._bit = (self._bit + 1) % _BITS
         entry, rule = _epoch(self._bit, 0)

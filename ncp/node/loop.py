@@ -295,7 +295,7 @@ class Loop:
             try:
                 # A port number is also the port's conntrack zone: whoever had it before must leave nothing behind.
                 self._switch.flush(zones_of_new_ports(changes, installed))
-                sent = self._caches.renewing(changes) if policed else changes
+                sent = self._caches.renewing(changes, policed=policed)
                 self._switch.apply(sent)
                 self._switch.flush(zones_of_old_ports(changes))
                 break

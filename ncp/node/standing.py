@@ -9,10 +9,12 @@ address that nobody has any more are removed without a question.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ipam.address import Address, Family
+from sdn.compile.balancing import Pool
 from sdn.compile.delta import Delta
 from sdn.compile.firewall import BACKWARD, FORWARD
 from sdn.conntrack import NUMBERS, Forbidden, Tracked, forbidden, parse
@@ -24,8 +26,22 @@ from sdn.openflow.values import InstalledFlow
 from sdn.pipeline.registers import ZONE
 from sdn.pipeline.tables import T
 from sdn.program import Changes, Program, Rule
+from sdn.services import Member, VirtualServer
 
 log = logging.getLogger(__name__)
+
+
+class Served(NamedTuple):
+    """A virtual server's address and port, and a member that packets to them go to."""
+
+    protocol: str
+    address: Address
+    port: int
+    member: Member
+
+
+def _served(tracked: Tracked) -> Served:
+    return Served(tracked.protocol, tracked.destination, tracked.destination_port, Member(*tracked.target))
 
 
 @dataclass(slots=True)
@@ -40,10 +56,15 @@ class Standing:
     _all: bool = False
     _addresses: set[Address] = field(default_factory=set)
     _gone: set[Address] = field(default_factory=set)
+    _servers: dict[str, VirtualServer] = field(default_factory=dict)  # those that change, as they were
+    _pools: Mapping[str, tuple[Pool, ...]] = field(default_factory=dict)  # as they were when all was settled last
 
     def concern(self, before: Intent, after: Intent, delta: Delta) -> None:
         """Note what a change may forbid."""
         self._all |= bool(delta.sections or delta.namespaces or delta.settings)
+        for name in delta.services:
+            if server := before.services.get(name):
+                self._servers.setdefault(name, server)
         for name in delta.ports:
             old, new = before.ports.get(name), after.ports.get(name)
             if old is None:
@@ -63,11 +84,12 @@ class Standing:
             AppctlError, SwitchGone, SwitchTimeout: the switch did not answer.
         """
         found: list[Forbidden] = []
-        if (self._all and intent.sections) or self._addresses or self._gone:
+        left = set(self._left(program.balancing.pools))
+        if (self._all and intent.sections) or self._addresses or self._gone or left:
             connections = list(parse(self.dump()))
             noted = associations(self.switch.flows(table=T["associations"]))
             connections += noted
-            gone = {each for each in connections if not self._gone.isdisjoint(each.ends())}
+            gone = {each for each in connections if not self._gone.isdisjoint(each.ends()) or _served(each) in left}
             zones = {ofport: name for name, ofport in attached.items()}
             asked = (each for each in connections if self._all or not self._addresses.isdisjoint(each.ends()))
             found = [each for each in forbidden(asked, intent, program.rules, zones) if each.fate != "keep"]
@@ -75,9 +97,22 @@ class Standing:
         self._all = False
         self._addresses.clear()
         self._gone.clear()
+        self._servers.clear()
+        self._pools = program.balancing.pools
         for each in found:
             log.info("%s: cut off from %s: %s", each.tracked, each.port, each.verdict.why)
         return found
+
+    def _left(self, now: Mapping[str, tuple[Pool, ...]]) -> Iterator[Served]:
+        """Members that datagrams to a virtual server no longer go to: nothing in them says when a client is done. TCP connections
+        are let end."""
+        for name, server in self._servers.items():
+            kept = {(pool.name, member) for pool in now.get(name, ()) for member, _ in pool.members}
+            for pool in self._pools.get(name, ()):
+                gone = [member for member, _ in pool.members if (pool.name, member) not in kept]
+                if gone and pool.port.protocol == "udp":
+                    addresses = [each for each in (*server.internal, *server.external) if each.family == pool.family]
+                    yield from (Served("udp", each, pool.port.port, member) for each in addresses for member in gone)
 
     def _forget(self, connections: Set[Tracked], noted: Mapping[Tracked, tuple[Rule, ...]]) -> None:
         self.switch.flush([of_connection(each) for each in connections if each not in noted])

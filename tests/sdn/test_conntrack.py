@@ -36,9 +36,9 @@ SCTP = "sctp,orig=(src=10.0.0.1,dst=10.0.0.2,sport=0,dport=0),reply=(src=10.0.0.
 GRE = "47,orig=(src=10.0.0.1,dst=10.0.0.2,sport=0,dport=0),reply=(src=10.0.0.2,dst=10.0.0.1,sport=0,dport=0),zone=5"
 
 
-def tracked(zone, protocol, source, sport, destination, dport, answers=None):
+def tracked(zone, protocol, source, sport, destination, dport, answers=None, answering_port=0):
     ends = parse_address(source), parse_address(destination)
-    return Tracked(zone, protocol, *ends, sport, dport, parse_address(answers or destination))
+    return Tracked(zone, protocol, *ends, sport, dport, parse_address(answers or destination), answering_port)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def tracked(zone, protocol, source, sport, destination, dport, answers=None):
         (TCP, tracked(5, "tcp", "10.0.0.1", 1000, "10.0.0.2", 80)),
         (UDP6, tracked(65000, "udp", "fd00::1", 1000, "fd00::2", 80)),
         (NO_ZONE, tracked(0, "udp", "10.0.0.1", 53, "10.0.0.2", 53)),
-        (TRANSLATED, tracked(6, "tcp", "10.0.0.1", 1001, "10.96.0.1", 80, "10.0.0.2")),
+        (TRANSLATED, tracked(6, "tcp", "10.0.0.1", 1001, "10.96.0.1", 80, "10.0.0.2", 8080)),
         (VERBOSE, tracked(5, "tcp", "10.0.0.1", 1000, "10.0.0.2", 80)),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 
 from ncp.cli import nodeapi
 from ncp.kube.client import Kube
-from ncp.kube.resources import SERVICES
+from ncp.kube.resources import NETWORK_POLICIES, SERVICES
 from ncp.probe.wire import run_in
 
 NODES = ("node1", "node2", "node3")
@@ -79,6 +79,55 @@ def says(wire, client, address, port=80, protocol=socket.SOCK_STREAM):
     return run_in(wire.end(client).netns, ask)
 
 
+class Talk:
+    """A client's connection to an address, line by line."""
+
+    def __init__(self, wire, client, address, port, protocol=socket.SOCK_STREAM):
+        def connect():
+            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, protocol)
+            sock.settimeout(2)
+            sock.connect((address, port))
+            return sock
+
+        self.sock = run_in(wire.end(client).netns, connect)
+
+    def says(self):
+        try:
+            self.sock.send(b"who\n")
+            return self.sock.recv(100).decode().strip() or "closed"
+        except TimeoutError:
+            return "silence"
+        except ConnectionError:
+            return "reset"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.sock.close()
+
+
+@contextmanager
+def policy(wire, kube, name, spec):
+    """A NetworkPolicy in red that every node enforces."""
+    body = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": "red"},
+    }
+    kube.create(NETWORK_POLICIES, {**body, "spec": spec})
+
+    def realised():
+        said = kube.get(NETWORK_POLICIES, name, "red")["metadata"].get("annotations") or {}
+        return said.get("ncp/realisation", "").startswith("Realized")
+
+    try:
+        wire.lab.wait(realised, f"{name} is realised")
+        yield
+    finally:
+        kube.delete(NETWORK_POLICIES, name, "red")
+
+
 CLIENTS = ("red/a", "red/c", "blue/d", "blue/e")
 
 
@@ -98,8 +147,8 @@ def test_a_cluster_address_leads_every_pod_to_its_members(wire, kube, family):
 def test_nobody_behind_a_service_is_told_at_once(wire, kube, family):
     with service(wire, kube, "some", members={"app": "b"}) as addresses:
         kube.patch(SERVICES, "some", "red", body={"spec": {"selector": {"app": "nobody"}}})
-        wire.lab.wait(lambda: says(wire, "red/a", addresses[family]) == "refused", "the client is refused")
-        assert says(wire, "blue/d", addresses[family]) == "refused"
+        for client in ("red/a", "blue/d"):
+            wire.lab.wait(lambda client=client: says(wire, client, addresses[family]) == "refused", f"{client} is refused")
 
 
 def test_members_share_connections_evenly(wire, kube):
@@ -110,3 +159,56 @@ def test_members_share_connections_evenly(wire, kube):
         found = Counter(says(wire, "blue/e", addresses[4]) for _ in range(200))
         assert found.keys() == {"b", "c"}
         assert abs(found["b"] - 100) < 3 * 50**0.5, "within three sigma of even"
+
+
+def to_b(port):
+    return {"podSelector": {"matchLabels": {"app": "a"}}, "policyTypes": ["Egress"], "egress": [
+        {"to": [{"podSelector": {"matchLabels": {"app": "b"}}}], "ports": [{"port": port}]}]}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_policies_see_the_member_and_the_clients_own_address(wire, kube, family):
+    client = str(wire.end("red/a").address(family))
+    at_b = {"podSelector": {"matchLabels": {"app": "b"}}, "ingress": [
+        {"from": [{"ipBlock": {"cidr": f"{client}/{32 if family == 4 else 128}"}}], "ports": [{"port": 8080}]}]}  # fmt: skip
+    with service(wire, kube, "seen", members={"app": "b"}) as addresses:
+        with policy(wire, kube, "out", to_b(8080)), policy(wire, kube, "in", at_b):
+            assert says(wire, "red/a", addresses[family]) == "b"
+            assert says(wire, "blue/d", addresses[family]) == "silence"
+        with policy(wire, kube, "not-to-the-virtual-port", to_b(80)):
+            assert says(wire, "red/a", addresses[family]) == "silence"
+
+
+def test_a_connection_through_a_virtual_server_is_judged_by_its_member(wire, kube):
+    with service(wire, kube, "kept", members={"app": "b"}) as addresses, Talk(wire, "red/a", addresses[4], 80) as talk:
+        assert talk.says() == "b"
+        with policy(wire, kube, "allows", to_b(8080)):
+            assert talk.says() == "b"
+        with policy(wire, kube, "forbids", to_b(80)):
+            assert talk.says() == "silence"
+
+
+def test_datagrams_leave_a_member_that_is_gone_at_once_and_connections_end_in_peace(wire, kube):
+    ports = (
+        {"name": "t", "port": 80, "targetPort": 8080},
+        {"name": "u", "port": 53, "targetPort": 5353, "protocol": "UDP"},
+    )
+    with service(wire, kube, "moves", members={"app": "b"}, ports=ports) as addresses:
+        with (
+            Talk(wire, "red/a", addresses[4], 80) as stream,
+            Talk(wire, "red/a", addresses[4], 53, socket.SOCK_DGRAM) as datagrams,
+        ):
+            assert (stream.says(), datagrams.says()) == ("b", "b")
+            kube.patch(SERVICES, "moves", "red", body={"spec": {"selector": {"app": "c"}}})
+            wire.lab.wait(lambda: says(wire, "red/a", addresses[4]) == "c", "new connections go to the new member")
+            wire.lab.wait(lambda: datagrams.says() == "c", "so do datagrams", 2)
+            assert stream.says() == "b"
+
+
+def test_a_client_stays_with_its_member_where_the_service_asks_for_it(wire, kube):
+    for name in ("red/b", "red/c"):
+        wire.lab.kubectl("label", "pod", "-n", "red", name.split("/")[1], "group=two", "--overwrite")
+    with service(wire, kube, "sticky", members={"group": "two"}, sessionAffinity="ClientIP") as addresses:
+        for family in (4, 6):
+            for client in ("red/a", "blue/d", "blue/e"):
+                assert len({says(wire, client, addresses[family]) for _ in range(12)}) == 1
