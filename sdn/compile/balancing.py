@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from immutables import Map
 
+from ipam.address import Address
 from sdn.compile.delta import Delta
 from sdn.compile.numbers import Numbers
 from sdn.model import Intent
@@ -22,6 +23,7 @@ class Pool(NamedTuple):
     port: ServicePort
     family: int
     members: tuple[tuple[Member, int], ...]  # with their numbers in the pool
+    here: frozenset[Address] = frozenset()  # addresses of those on the node itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,15 @@ def advance(state: Balancing, intent: Intent, delta: Delta) -> tuple[Balancing, 
 
 def _pools(server: VirtualServer, intent: Intent, place: Place) -> Iterable[Pool]:
     slices = [each for _, each in sorted(intent.slices.get(server.name, {}).items())]
+    here = {each.address for one in slices for each in one.endpoints if each.node == place.node}
     local = "internal" in server.local
     for port in server.ports:
         for family in sorted({each.family for each in (*server.internal, *server.external)}):
             name = f"{server.name}#{port.protocol}/{port.port}/{family}"
             found = members(server, slices, port, family, place, local=local)
-            yield Pool(name, port, family, numbered(found))
+            yield Pool(
+                name, port, family, numbered(found), frozenset(each.address for each in found if each.address in here)
+            )
 
 
 def numbered(found: Iterable[Member]) -> tuple[tuple[Member, int], ...]:

@@ -38,6 +38,7 @@ from sdn.pipeline.registers import (
     FROM_TUNNEL,
     GATEWAY_MAC,
     GENEVE_PORT,
+    HAIRPIN,
     NEXT_HOP_MAC,
     NEXT_HOP_V4,
     NEXT_HOP_V6,
@@ -285,6 +286,7 @@ def _delivery() -> list[Flow]:
         flow("l2_forward", 50, (group_bit,), (), drop("multicast")),
         flow("deliver", 1, (), deliver, fabric("stage", "output")),
         flow("deliver", 10, (OUTPUT.match(0),), (), drop("no-output")),
+        flow("deliver", 9, (HAIRPIN.match(1),), (SetField("in_port_nxm", 0), *deliver), fabric("stage", "to itself")),
     ]
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from firewall.rules import DIRECTIONS, Direction
-from ipam.address import Address, Prefix
+from ipam.address import Address, Prefix, parse_address
 from sdn.compile.fabric import drop, fabric
 from sdn.compile.levels import STRANGERS, own_node
 from sdn.compile.terms import (
@@ -28,10 +28,14 @@ from sdn.pipeline.firewall import stage
 from sdn.pipeline.registers import (
     FIRST,
     FROM_NODE,
+    GATEWAY_MAC,
+    HAIRPIN,
+    HAIRPIN_ZONE,
     KNOWN,
     NEXT_HOP_MAC,
     NEXT_HOP_V4,
     NEXT_HOP_V6,
+    OUTPUT,
     OWNER,
     PEER,
     ROUTER,
@@ -56,6 +60,11 @@ UNCOMMITTED: Final[f.Term] = ("ct_label", 0, (1 << RULE_BITS) - 1)
 PENDING: Final = 1
 """The mark of a connection that is translated to a member already, and that no rule has let begin so far."""
 NOT_ALLOWED: Final[f.Term] = ("ct_mark", PENDING, None)
+HAIRPINNED: Final = 2
+"""The mark of a pod's connection, through a virtual server, to itself."""
+TO_ITSELF: Final[f.Term] = ("ct_mark", HAIRPINNED, None)
+ITSELF: Final = (parse_address("169.254.0.252"), parse_address("fd4e:4350:ffff:ffff::fc"))
+"""Whom a pod that reaches itself answers to: from its own address it would take nothing."""
 
 _ECHOES: Final = ((*ICMPV4, ("icmpv4_type", 8, None)), (*ICMPV6, ("icmpv6_type", 128, None)))
 """Echo requests are asked about one by one: so a change of policy needs no look at what ICMP is tracked."""
@@ -70,6 +79,7 @@ def compile_firewall(intent: Intent, node: TransportNode) -> list[f.Flow]:
     found: list[f.Flow] = []
     for direction in DIRECTIONS:
         found += _tracking(direction)
+        found += _hairpins(direction)
         found += _asking(direction)
     for address in node.addresses:
         found += _own_node(address, intent.firewall)
@@ -128,10 +138,18 @@ def _tracking(direction: Direction) -> list[f.Flow]:
         *(flow(at("state"), 95, (*echo, ASKING), ask, fabric("firewall", "echo request")) for echo in _ECHOES),
         flow(at("state"), 94, (KNOWN.match(1),), (goto(at("count")),), fabric("firewall", "established association")),
         flow(
+            at("state"),
+            93,
+            (ESTABLISHED, TO_ITSELF),
+            (HAIRPIN.set(1), goto(at("count"))),
+            fabric("firewall", "to itself"),
+        ),
+        flow(
             at("state"), 92, (ESTABLISHED, NOT_ALLOWED), (FIRST.set(1), *ask), fabric("firewall", "not allowed so far")
         ),
         flow(at("state"), 90, (ESTABLISHED,), labelled, fabric("firewall", "established connection")),
         flow(at("state"), 90, (RELATED,), (goto(at("count")),), fabric("firewall", "related to a connection")),
+        flow(at("state"), 16, (NEW, TO_ITSELF), (HAIRPIN.set(1), goto(at("count"))), fabric("firewall", "to itself")),
         flow(at("state"), 15, (NEW, UNCOMMITTED), (FIRST.set(1), *begin), fabric("firewall", "new connection")),
         flow(at("state"), 10, (NEW,), begin, fabric("firewall", "new connection")),
     ]
@@ -140,6 +158,26 @@ def _tracking(direction: Direction) -> list[f.Flow]:
 _ZONE: Final = f.FieldBits(ZONE.register, ZONE.low, ZONE.bits)
 _COMMIT: Final = f.Ct(zone=_ZONE, commit=True, actions=(f.CopyField(RULE.register, "ct_label", RULE_BITS),))
 _ALLOW: Final = _COMMIT._replace(actions=(*_COMMIT.actions, f.SetField("ct_mark", 0)))
+
+
+def _hairpins(direction: Direction) -> list[f.Flow]:
+    """A pod's packets to itself are given another sender on their way in; what it answers there is given back its own way."""
+    origin, found = fabric("firewall", "to itself"), []
+    for address in ITSELF:
+        if direction == "egress":
+            back = (
+                f.CopyField(ZONE.register, OUTPUT.register, OUTPUT.bits, ZONE.low, OUTPUT.low),
+                f.CopyField("eth_src", "eth_dst", 48),
+                f.SetField("eth_src", GATEWAY_MAC),
+                f.Ct(zone=HAIRPIN_ZONE, table=T["ingress_track"], translate=True),
+            )
+            found.append(flow("egress_track", 120, to_address(address), back, origin))
+        else:
+            as_other = f.Nat(source=True, version=address.family, address=address.value)
+            on = (f.Ct(zone=HAIRPIN_ZONE, table=T["deliver"], commit=True, nat=as_other),)
+            match = (ETH_IP[address.family], HAIRPIN.match(1))
+            found.append(flow("ingress_track", 120, match, on, origin))
+    return found
 
 
 def _forget(direction: Direction) -> tuple[f.Action, ...]:

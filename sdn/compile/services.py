@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from sdn.compile.balancing import Balancing, Pool
-from sdn.compile.firewall import LEARNED, PENDING
-from sdn.compile.terms import ETH_IP, UNSERVED, flow, goto, to_address
+from sdn.compile.firewall import HAIRPINNED, LEARNED, PENDING
+from sdn.compile.terms import ETH_IP, UNSERVED, flow, from_address, goto, to_address
 from sdn.model import Intent, Problem
 from sdn.pipeline import flow as f
-from sdn.pipeline.registers import MEMBER, POOL, ZONE
+from sdn.pipeline.registers import HAIRPIN, MEMBER, POOL, ZONE
 from sdn.pipeline.tables import T
 from sdn.services import Algorithm, Member, VirtualServer
 
@@ -49,7 +49,9 @@ def compile_service(intent: Intent, state: Balancing, name: str) -> Served:
             problems.append(Problem(server.origin, "NUMBERS_EXHAUSTED", text))
             continue
         flows += _pool(server, pool, number)
-        groups += group_entries(number, pool, intent.algorithm)
+        # A client that stays with its member is given it by its address: connections it makes before the switch has noted where the
+        # first one went, and has taken the note to heart, go there, too.
+        groups += group_entries(number, pool, "client" if server.affinity else intent.algorithm)
     addresses = dict.fromkeys((*server.internal, *server.external))
     about = server.origin.about("no such port")
     flows += [flow("services", ADDRESS, to_address(each), (f.Controller(UNSERVED),), about) for each in addresses]
@@ -82,11 +84,23 @@ def _pool(server: VirtualServer, pool: Pool, number: int) -> Iterator[f.Flow]:
         yield flow("select", 10, (here,), choose, said)
     for member, mark in pool.members:
         yield _member(server, pool, number, member, mark)
+        if member.address in pool.here:
+            yield _hairpin(server, pool, number, member, mark)
 
 
 def _none_yet(number: int) -> f.Term:
     """Packets of a pool that no member was noted for."""
     return ("metadata", number << POOL.low, None)
+
+
+def _hairpin(server: VirtualServer, pool: Pool, number: int, member: Member, mark: int) -> f.Flow:
+    """A pod that is sent to itself: no policy is asked (docs/policies.md)."""
+    plain = _member(server, pool, number, member, mark)
+    *before, translate = plain.actions
+    assert isinstance(translate, f.Ct)
+    itself = translate._replace(table=T["egress_count"], actions=(f.SetField("ct_mark", HAIRPINNED),))
+    match = (*plain.match, from_address(member.address)[1])
+    return plain._replace(priority=20, match=match, actions=(*before, HAIRPIN.set(1), itself))
 
 
 def _member(server: VirtualServer, pool: Pool, number: int, member: Member, mark: int) -> f.Flow:

@@ -30,9 +30,10 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
         Table(
             at("track"),
             f"Send IP packets through connection tracking, in the zone of {whose} port; look SCTP associations up.",
-            matches=frozenset(_IP),
+            matches=frozenset({*_IP, *({"ipv4_dst", "ipv6_dst"} if direction == "egress" else {"hairpin"})}),
             writes=frozenset(
                 {
+                    *({"output", "eth_src", "eth_dst"} if direction == "egress" else ()),
                     "peer",
                     "rule",
                     "service",
@@ -45,7 +46,7 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
                     "first",
                 }
             ),
-            goes_to=(at("state"), "associations"),
+            goes_to=(at("state"), "associations", "ingress_track" if direction == "egress" else "deliver"),
             miss=Miss(reason="ethertype"),
             observes="connection tracked",
         ),
@@ -67,7 +68,7 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
                     *address,
                 }
             ),
-            writes=frozenset({"rule", "first"}),
+            writes=frozenset({"rule", "first", "hairpin"}),
             goes_to=(
                 *(("services",) if direction == "egress" else ()),
                 at("concern"),

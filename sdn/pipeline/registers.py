@@ -23,6 +23,7 @@ SOURCE: Final = RegField("source", 0, 0, 1, "Where the packet entered: 1 a pod, 
 TOO_BIG: Final = RegField("too_big", 0, 2, 2, "The packet does not fit the tunnel.")
 KNOWN: Final = RegField("known", 0, 3, 3, "The packet is of an SCTP association that is known.")
 FIRST: Final = RegField("first", 0, 4, 4, "The packet is the first of its connection.")
+HAIRPIN: Final = RegField("hairpin", 0, 5, 5, "A pod's packet to a virtual server comes back to the pod itself.")
 OUTPUT: Final = RegField("output", 1, 0, 15, "OpenFlow port the packet will leave by.")
 ZONE: Final = RegField("zone", 1, 16, 31, "Conntrack zone: that of the pod's port the firewall is asked at.")
 SEGMENT: Final = RegField("segment", 2, 0, 23, "VNI of the logical switch the packet is on.")
@@ -37,6 +38,9 @@ OWN: Final = RegField("own", 13, 0, 31, "Identity of the pod at whose port the f
 PEER: Final = RegField("peer", 12, 0, 31, "Identity of who is at the other end; 0: nobody we know.")
 RULE: Final = RegField("rule", 14, 0, 31, "Number of the rule that allowed the connection; 0: nobody had to.")
 SERVICE: Final = RegField("service", 15, 0, 23, "What the firewall is asked about: IP protocol and destination port.")
+
+HAIRPIN_ZONE: Final = 0xFFF0
+"""Conntrack zone, beyond all ports, in which pods that reach themselves are given another address to answer to."""
 
 POOL: Final = RegField(
     "pool", 16, 32, 63, "Number of the pool of members a packet to a virtual server goes to.", span=2

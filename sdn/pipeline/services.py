@@ -42,9 +42,9 @@ SERVICES: Final = (
         "members",
         "Translate the destination to the member, for all packets of the connection. The firewall is asked about the member, and "
         "until it has let the connection begin, the connection's mark says so.",
-        matches=frozenset({"pool", "member", "eth_type"}),
-        writes=frozenset({"pool", "member", "ct_mark"}),
-        goes_to=("egress_concern",),
+        matches=frozenset({"pool", "member", "eth_type", "ipv4_src", "ipv6_src"}),
+        writes=frozenset({"pool", "member", "ct_mark", "hairpin"}),
+        goes_to=("egress_concern", "egress_count"),
         miss=Miss(reason="no-member"),
         observes="sent to a member",
     ),

@@ -13,6 +13,7 @@ from firewall.rules import DIRECTIONS
 from sdn.pipeline.firewall import firewall, stage
 from sdn.pipeline.registers import (
     FIRST,
+    HAIRPIN,
     KNOWN,
     MEMBER,
     NEXT_HOP_MAC,
@@ -44,7 +45,7 @@ _EGRESS: Final = firewall("egress", then="mtu")
 
 PIPELINE: Final = Pipeline(
     fields=(
-        *(SOURCE, TOO_BIG, KNOWN, FIRST, OUTPUT, ZONE, SEGMENT, ROUTER),
+        *(SOURCE, TOO_BIG, KNOWN, FIRST, HAIRPIN, OUTPUT, ZONE, SEGMENT, ROUTER),
         *(NEXT_HOP_V6, NEXT_HOP_V4, OWNER, NEXT_HOP_MAC, PEER, OWN, RULE, SERVICE, POOL, MEMBER),
     ),
     drops=(
@@ -232,8 +233,9 @@ PIPELINE: Final = Pipeline(
         *firewall("ingress", then="deliver"),
         Table(
             "deliver",
-            "Send the packet out of the port it was given.",
-            matches=frozenset({"output"}),
+            "Send the packet out of the port it was given; back to where it came from only what a pod sends itself through a service.",
+            matches=frozenset({"output", "hairpin"}),
+            writes=frozenset({"in_port_nxm"}),
             goes_to=(),
             miss=Miss(reason="no-output"),
             observes="delivered",

@@ -39,26 +39,21 @@ def service(wire, kube, name, *, members, ports=({"name": "tcp", "port": 80, "ta
     made = kube.create(SERVICES, body)
     addresses = {6 if ":" in each else 4: each for each in made["spec"]["clusterIPs"]}
 
-    def flows():
-        return [
-            flow
-            for node in NODES
-            for flow in nodeapi.get(wire.lab.state.root / "nodes" / node / "node.sock", "/v1/flows")["flows"]
-            if flow["origin"]["kind"] == "Service" and flow["origin"]["name"] == name and flow["state"] == "ok"
-        ]
+    def flows(node):
+        found = nodeapi.get(wire.lab.state.root / "nodes" / node / "node.sock", "/v1/flows")["flows"]
+        mine = (flow for flow in found if (flow["origin"]["kind"], flow["origin"]["name"]) == ("Service", name))
+        return [flow for flow in mine if flow["state"] == "ok"]
+
+    def programmed(node):
+        led = [flow for flow in flows(node) if "pool" in flow["actions"] and flow["table_name"] == "services"]
+        return len(led) == len(ports) * len(addresses)
 
     try:
-        wire.lab.wait(
-            lambda: (
-                len({flow["origin"]["detail"] for flow in flows() if "member" in flow["origin"]["detail"]}) > 0
-                and len(flows()) % len(NODES) == 0
-            ),
-            f"service {name} is programmed",
-        )
+        wire.lab.wait(lambda: all(map(programmed, NODES)), f"service {name} is programmed", 10)
         yield addresses
     finally:
         kube.delete(SERVICES, name, "red")
-        wire.lab.wait(lambda: not flows(), f"nothing is left of service {name}")
+        wire.lab.wait(lambda: not any(map(flows, NODES)), f"nothing is left of service {name}", 10)
 
 
 def says(wire, client, address, port=80, protocol=socket.SOCK_STREAM):
@@ -148,7 +143,9 @@ def test_nobody_behind_a_service_is_told_at_once(wire, kube, family):
     with service(wire, kube, "some", members={"app": "b"}) as addresses:
         kube.patch(SERVICES, "some", "red", body={"spec": {"selector": {"app": "nobody"}}})
         for client in ("red/a", "blue/d"):
-            wire.lab.wait(lambda client=client: says(wire, client, addresses[family]) == "refused", f"{client} is refused")
+            wire.lab.wait(
+                lambda client=client: says(wire, client, addresses[family]) == "refused", f"{client} is refused"
+            )
 
 
 def test_members_share_connections_evenly(wire, kube):
@@ -212,3 +209,20 @@ def test_a_client_stays_with_its_member_where_the_service_asks_for_it(wire, kube
         for family in (4, 6):
             for client in ("red/a", "blue/d", "blue/e"):
                 assert len({says(wire, client, addresses[family]) for _ in range(12)}) == 1
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_pod_reaches_itself_through_its_service_whatever_isolates_it(wire, kube, family):
+    ports = (
+        {"name": "t", "port": 80, "targetPort": 8080},
+        {"name": "u", "port": 53, "targetPort": 5353, "protocol": "UDP"},
+    )
+    with service(wire, kube, "mine", members={"app": "b"}, ports=ports) as addresses:
+        nobody = {"podSelector": {"matchLabels": {"app": "b"}}, "policyTypes": ["Ingress", "Egress"]}
+        with Talk(wire, "red/b", addresses[family], 80) as talk:
+            assert [talk.says() for _ in range(3)] == ["b"] * 3
+            assert says(wire, "red/b", addresses[family], 53, socket.SOCK_DGRAM) == "b"
+            with policy(wire, kube, "nobody", nobody):
+                assert talk.says() == "b"
+                assert says(wire, "red/b", addresses[family]) == "b"
+                assert says(wire, "red/a", addresses[family]) == "silence"
