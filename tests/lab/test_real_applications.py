@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml
@@ -14,6 +16,7 @@ import yaml
 from ncp.probe.model import Probe
 from ncp.probe.run import ask, site
 from ncp.probe.site import matrix
+from ncp.probe.wire import run_in
 
 pytestmark = pytest.mark.lab
 MANIFESTS = Path(os.environ.get("NCP_MANIFESTS", Path(__file__).parents[3] / "shared" / "manifests"))
@@ -84,8 +87,18 @@ def assert_in_their_subnets(namespace, seen, names):
             assert any(ip_address(str(address)) in subnet for subnet in subnets)
 
 
-def dependencies() -> set[tuple[str, str, int]]:
-    """Who calls whom on which port, as the applications themselves are told: by their environment, through their services."""
+class Call(NamedTuple):
+    """What an application is told to call: a service and its port, and the pods and their port behind it."""
+
+    caller: str
+    service: str
+    port: int
+    callee: str
+    target: int
+
+
+def calls() -> set[Call]:
+    """Who calls whom, as the applications themselves are told: by their environment, through their services."""
     objects = list(yaml.safe_load_all(manifest("online-boutique", "app.yaml").read_text()))
     services = {
         (each["metadata"]["name"], port["port"]): (
@@ -103,12 +116,26 @@ def dependencies() -> set[tuple[str, str, int]]:
                 for variable in container.get("env", []):
                     name, _, port = str(variable.get("value", "")).partition(":")
                     if variable["name"].endswith("_ADDR") and (name, int(port)) in services:
-                        found.add((each["metadata"]["name"], *services[name, int(port)]))
+                        found.add(Call(each["metadata"]["name"], name, int(port), *services[name, int(port)]))
     return found
 
 
-def test_published_policies_leave_an_application_its_dependencies_and_nothing_else(lab, boutique):
-    wanted = dependencies()
+def answer(end, address, port):
+    """Who answers a pod on an address; nothing where nobody does."""
+
+    def ask_there():
+        try:
+            with socket.create_connection((address, port), 2) as sock:
+                sock.sendall(b"who\n")
+                return sock.recv(100).decode().strip()
+        except OSError:
+            return ""
+
+    return run_in(end.netns, ask_there)
+
+
+def test_published_policies_leave_an_application_its_dependencies_and_nothing_else(lab, boutique, guestbook):
+    wanted = {(call.caller, call.callee, call.target) for call in calls()}
     assert {("frontend", "cartservice", 7070), ("cartservice", "redis-cart", 6379)} < wanted
     policies = manifest("online-boutique", "network-policies.yaml")
     lab.kubectl("apply", "-n", boutique, "-f", str(policies))
@@ -116,7 +143,7 @@ def test_published_policies_leave_an_application_its_dependencies_and_nothing_el
         assert len(lab.get("networkpolicies", "-n", boutique)["items"]) == 13
         lab.wait(lambda: all_realised(lab, boutique), "every policy is realised", 10)
         seen, names = look(lab, boutique)
-        strangers = [name for name in seen.endpoints if name.startswith("shop-web/")][:2]
+        strangers = [name for name in sorted(seen.endpoints) if name.startswith(f"{guestbook}/")][:2]
         app_of = {name: name.partition("/")[2].rsplit("-", 2)[0] for name in names}
         served = {(name, port) for (name, protocol, port) in seen.listening if protocol == "tcp" and name in app_of}
         probes = [
@@ -134,6 +161,15 @@ def test_published_policies_leave_an_application_its_dependencies_and_nothing_el
             for p in probes
             if app_of[p.destination] == OPEN or (app_of.get(p.source), app_of[p.destination], p.port) in wanted
         }
+        addresses = {
+            each["metadata"]["name"]: each["spec"]["clusterIP"] for each in lab.get("services", "-n", boutique)["items"]
+        }
+        for call in calls():
+            for name in (name for name in names if app_of[name] == call.caller):
+                said = answer(seen.endpoints[name], addresses[call.service], call.port)
+                assert said.startswith(f"{call.callee}-"), f"{name} calls {call.service}"
+        assert answer(seen.endpoints[strangers[0]], addresses["cartservice"], 7070) == ""
+        assert answer(seen.endpoints[strangers[0]], addresses["frontend"], 80).startswith("frontend-")
         between = {(app_of[s], app_of[d], port) for s, d, port in allowed if s in app_of}
         assert wanted <= between
         assert all(r.expected.causes for r in results if r.observed.answer == "no")
