@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
+from contextlib import suppress
 
 from labs import processes, requirements
 from labs import state as states
 from labs.errors import LabError, explained
+from labs.kubelet.netns import FILES
 from labs.progress import Progress
 from labs.state import State
 from topologies import build, netns
@@ -67,5 +68,7 @@ def _stop_all(state: State) -> int:
 
 def _remove_resolver_files(lab: str) -> None:
     """``ip netns exec`` shows a namespace its own /etc/hosts and /etc/resolv.conf from here."""
-    for path in Path("/etc/netns").glob(f"ncp{lab}-*"):
+    for path in FILES.glob(f"ncp{lab}-*"):
         shutil.rmtree(path)
+    with suppress(OSError):  # not there, or somebody has files there
+        FILES.rmdir()

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from labs.cluster.pods import is_leaving, is_terminal, now_text, seconds
+from labs.cluster.view import View
 from labs.cluster.workqueue import WorkQueue
-from labs.kubelet import cni, netns, status
+from labs.kubelet import cni, nameserver, netns, status
 from labs.kubelet.config import Config, NodeSpec
 from labs.kubelet.nodes import Nodes
 from labs.kubelet.probes import Prober, Target
@@ -28,7 +29,7 @@ from labs.kubelet.sandbox import Sandbox, Shelf
 from ncp.kube.client import Kube
 from ncp.kube.errors import ApiError, Conflict, NotFound
 from ncp.kube.reflector import Key, Reflector
-from ncp.kube.resources import PODS
+from ncp.kube.resources import ENDPOINT_SLICES, PODS, SERVICES
 
 _log = logging.getLogger(__name__)
 
@@ -62,12 +63,17 @@ class Kubelet:
         self._queue: WorkQueue[str] = WorkQueue("kubelet", self._sync, config.max_parallel, expected=(NotNow, ApiError))
         self._prober = Prober(self.responders.loop, self._queue.add, self._gave_up)
         self._reflector = Reflector(kube, PODS, self._changed)
+        self._named = View(kube, (SERVICES, ENDPOINT_SLICES), lambda *_: None)
+        self._name_servers = nameserver.NameServers(
+            self.responders.loop, lambda: self._named if self._named.synced() else None
+        )
         self.nodes = Nodes(kube, config.nodes.values())
         self._stopping = threading.Event()
 
     def start(self) -> None:
         """Register the nodes and start taking care of pods."""
         self.nodes.start()
+        self._named.start()
         self._reflector.start()
         self._queue.start()
 
@@ -87,7 +93,9 @@ class Kubelet:
         """Stop working and answering. Sandboxes stay, to be adopted by the next process."""
         self._reflector.stop()
         self._queue.stop()
+        self._named.stop()
         self.nodes.stop()
+        self._name_servers.close()
         self.responders.close()
 
     def synced(self) -> bool:
@@ -181,6 +189,7 @@ class Kubelet:
         if sandbox.netns:
             try:
                 netns.create(sandbox.netns)
+                netns.configure(sandbox.netns, nameserver.files(sandbox.namespace))
                 addresses = cni.add(self._config.cni_command, self._cni_config(node), _attachment(sandbox))
             except (cni.CniError, OSError) as error:
                 self._sandbox_failed(pod, node, sandbox, str(error))
@@ -221,7 +230,10 @@ class Kubelet:
             return ""
         inside = sandbox.netns or node.netns
         try:
-            self.responders.serve(uid, inside, sandbox.name, status.ports(pod), self._log_directory(pod))
+            if sandbox.netns:  # a pod on its host's network asks whom the host asks
+                self._name_servers.serve(uid, sandbox.netns)
+            shared = nameserver.PORT if sandbox.netns else 0
+            self.responders.serve(uid, inside, sandbox.name, status.ports(pod), self._log_directory(pod), shared=shared)
         except FileNotFoundError as error:
             raise NotNow(f"network namespace {inside} is gone: {error}") from error
         except OSError as error:
@@ -247,6 +259,7 @@ class Kubelet:
     def _stop_serving(self, uid: str) -> None:
         self._prober.stop(uid)
         self.responders.stop(uid)
+        self._name_servers.stop(uid)
         self._serving.discard(uid)
 
     def _remove_sandbox(self, sandbox: Sandbox) -> None:

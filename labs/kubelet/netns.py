@@ -11,14 +11,16 @@ import ctypes
 import errno
 import fcntl
 import os
+import shutil
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 RUN = Path("/run/netns")
+FILES = Path("/etc/netns")
 
 _CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC, _MS_SHARED = 4096, 16384, 1 << 20
@@ -60,8 +62,20 @@ def create(name: str) -> None:
         raise
 
 
+def configure(name: str, files: Mapping[str, str]) -> None:
+    """Give the namespace ``name`` its own ``files`` of /etc: ``ip netns exec`` shows them in the place of the host's."""
+    directory = FILES / name
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for file, content in files.items():
+        (directory / file).write_text(content)
+
+
 def delete(name: str) -> None:
-    """Remove the namespace ``name``; one that is not there is fine. Its devices go when its last socket is closed."""
+    """Remove the namespace ``name`` and its files; one that is not there is fine.
+
+    Its devices go when its last socket is closed.
+    """
+    shutil.rmtree(FILES / name, ignore_errors=True)
     target = RUN / name
     if _libc.umount2(os.fsencode(target), _MNT_DETACH) != 0:
         code = ctypes.get_errno()

@@ -89,15 +89,17 @@ class Responders:
         self._services: dict[str, _Service] = {}
         self._thread.start()
 
-    def serve(self, key: str, namespace: str, name: str, ports: Iterable[Port], directory: Path) -> None:
+    def serve(
+        self, key: str, namespace: str, name: str, ports: Iterable[Port], directory: Path, *, shared: int = 0
+    ) -> None:
         """Answer as ``name`` on ``ports`` inside network namespace ``namespace``, in place of what ``key`` served.
 
-        Requests are logged below ``directory``. Raises :class:`OSError` when a port is taken (its text names the
+        A port of the number ``shared`` may be had by others of this process too, at an address of their own. Requests are logged below ``directory``. Raises :class:`OSError` when a port is taken (its text names the
         port) or when the namespace is gone.
         """
         self.stop(key)
         wanted = tuple(dict.fromkeys(ports))
-        sockets = netns.run_in(namespace, lambda: _open_all(wanted)) if wanted else []
+        sockets = netns.run_in(namespace, lambda: _open_all(wanted, shared)) if wanted else []
         service = _Service(name, Journal(directory), sockets)
         asyncio.run_coroutine_threadsafe(self._attach(key, service), self.loop).result()
 
@@ -261,7 +263,7 @@ def _asked_address(sock: socket.socket, control: _Ancillary) -> str:
     return sock.getsockname()[0]
 
 
-def _open_all(ports: tuple[Port, ...]) -> list[tuple[socket.socket, tuple[Port, ...]]]:
+def _open_all(ports: tuple[Port, ...], shared: int) -> list[tuple[socket.socket, tuple[Port, ...]]]:
     """The sockets for ``ports``, in the calling thread's namespace; on failure none stays open."""
     families = _families()
     by_protocol: dict[str, list[Port]] = defaultdict(list)
@@ -278,10 +280,11 @@ def _open_all(ports: tuple[Port, ...]) -> list[tuple[socket.socket, tuple[Port, 
             out.append((sock, served))
 
         for port in by_protocol["TCP"]:
-            keep(_named(port, lambda port=port: _tcp(families, port.number)), port)
+            keep(_named(port, lambda port=port: _tcp(families, port.number, port.number == shared)), port)
         for port in by_protocol["UDP"]:
             for family in families:
-                keep(_named(port, lambda port=port, family=family: _udp(family, port.number)), port)
+                share = port.number == shared
+                keep(_named(port, lambda port=port, family=family, share=share: _udp(family, port.number, share)), port)
         if by_protocol["SCTP"]:
             for family in families:
                 keep(_sctp(family), *by_protocol["SCTP"])
@@ -301,24 +304,27 @@ def _named(port: Port, make: Callable[[], socket.socket]) -> socket.socket:
         raise OSError(error.errno or errno.EIO, text) from error
 
 
-def _tcp(families: tuple[socket.AddressFamily, ...], port: int) -> socket.socket:
+def _tcp(families: tuple[socket.AddressFamily, ...], port: int, share: bool) -> socket.socket:
     dual = socket.AF_INET6 in families
     sock = socket.create_server(
         ("::" if dual else "0.0.0.0", port),
         family=socket.AF_INET6 if dual else socket.AF_INET,
         backlog=_BACKLOG,
+        reuse_port=share,
         dualstack_ipv6=dual,
     )
     sock.setblocking(False)
     return sock
 
 
-def _udp(family: socket.AddressFamily, port: int) -> socket.socket:
+def _udp(family: socket.AddressFamily, port: int, share: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
         _ask_for_address(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if share:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", port))
     except OSError:
         sock.close()

@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -184,6 +184,8 @@ class SmallCluster:
     def _remove_namespaces(self) -> None:
         for each in netns.RUN.glob(f"{self.prefix}-*"):
             netns.delete(each.name)
+        with suppress(OSError):  # others are using it
+            netns.FILES.rmdir()
 
 
 def ready(pod: Json) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from labs import processes, teardown
 from labs.errors import UsageError
+from labs.kubelet.netns import FILES, configure
 from labs.processes import Table
 from labs.runtime import up
 from labs.state import State
@@ -28,7 +29,8 @@ def place(tmp_path):
 
 
 def traces(place):
-    return (*netns.with_prefix(f"ncp{place.lab}-"), *processes.belonging(place), *place.root.parent.glob("s*"))
+    named = (*netns.with_prefix(f"ncp{place.lab}-"), *FILES.glob(f"ncp{place.lab}-*"))
+    return (*named, *processes.belonging(place), *place.root.parent.glob("s*"))
 
 
 def start(place, *options):
@@ -75,6 +77,7 @@ def test_a_killed_start_is_taken_down_even_without_its_records(place):
     starting.kill()
     starting.communicate()
     assert netns.exists(namespace(place.lab, "node1"))
+    configure(namespace(place.lab, "p-0"), {"resolv.conf": ""})  # as of a pod, had it come that far
     place.processes.unlink()
     assert teardown.down(place) is True
     assert traces(place) == ()
