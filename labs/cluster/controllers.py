@@ -136,6 +136,10 @@ def _service_named(_: View, endpoint_slice: Json) -> Iterable[Key]:
         yield (endpoint_slice["metadata"]["namespace"], name)
 
 
+def _every_service(view: View, _: Json) -> Iterable[Key]:
+    return [_key(each) for each in view.all(SERVICES)]  # endpoints tell their nodes' zones
+
+
 def _every_daemon_set(view: View, _: Json) -> Iterable[Key]:
     return [_key(each) for each in view.all(DAEMON_SETS)]
 
@@ -225,8 +229,7 @@ CONTROLLERS = (
         "endpointslice",
         SERVICES,
         _plan_slices,
-        (Watch(PODS, _services_of, 0.01), Watch(ENDPOINT_SLICES, _service_named)),
-        (NODES,),
+        (Watch(PODS, _services_of, 0.01), Watch(ENDPOINT_SLICES, _service_named), Watch(NODES, _every_service)),
     ),
     Controller(
         "endpointslicemirroring",

@@ -17,6 +17,7 @@ MANAGER = "endpointslice-controller.k8s.io"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 ENDPOINTS_MANAGER = {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
 ENDPOINTS_SIZE = 1000
+NEAR = ("PreferClose", "PreferSameZone", "PreferSameNode")  # the first two mean the same
 
 
 class _Member(NamedTuple):
@@ -60,6 +61,8 @@ def endpoints(service: Json, pods: Sequence[Json], held: Json | None) -> list[Wr
     groups: dict[tuple[Any, ...], dict[str, list[Json]]] = defaultdict(
         lambda: {"addresses": [], "notReadyAddresses": []}
     )
+    if not service["spec"].get("publishNotReadyAddresses"):
+        chosen = [pod for pod in chosen if not is_leaving(pod)]  # unlike slices, these have no word for terminating
     members = list(_members(service, chosen, {}, family))
     for member in members[:ENDPOINTS_SIZE]:
         entry: Json = {"ip": member.endpoint["addresses"][0], "targetRef": member.endpoint["targetRef"]}
@@ -168,9 +171,24 @@ def _members(service: Json, chosen: list[Json], nodes: Mapping[str, Json], famil
         zone = (nodes.get(node, {}).get("metadata", {}).get("labels") or {}).get("topology.kubernetes.io/zone")
         if zone:
             endpoint["zone"] = zone
+        if hints := _hints(service, endpoint):
+            endpoint["hints"] = hints
         if pod["spec"].get("hostname") and pod["spec"].get("subdomain") == service["metadata"]["name"]:
             endpoint["hostname"] = pod["spec"]["hostname"]
         yield _Member(pod, ports, endpoint)
+
+
+def _hints(service: Json, endpoint: Json) -> Json:
+    """For whom a ready endpoint is meant, as ``trafficDistribution`` asks: for those near it."""
+    wanted = service["spec"].get("trafficDistribution")
+    if wanted not in NEAR or not endpoint["conditions"]["ready"]:
+        return {}
+    hints: Json = {}
+    if "zone" in endpoint:
+        hints["forZones"] = [{"name": endpoint["zone"]}]
+    if wanted == "PreferSameNode" and "nodeName" in endpoint:
+        hints["forNodes"] = [{"name": endpoint["nodeName"]}]
+    return hints
 
 
 def _resolve(service: Json, pod: Json) -> Ports | None:

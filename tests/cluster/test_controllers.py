@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from ncp.kube.resources import (
     DAEMON_SETS,
     DEPLOYMENTS,
@@ -293,6 +295,31 @@ def test_endpoints_follow_pods(cluster: SmallCluster, space: str) -> None:
     eventually(lambda: cluster.get(ENDPOINTS, space, "web") is None, "so did Endpoints")
 
 
+def test_endpoints_tell_the_zone_their_node_is_in_now(cluster: SmallCluster, space: str) -> None:
+    if not cluster.knows(31):
+        pytest.skip("this API server knows no trafficDistribution")
+    spec = {"selector": LABELS, "ports": [{"port": 80}], "trafficDistribution": "PreferClose"}
+    cluster.create(SERVICES, {"metadata": {"name": "web", "namespace": space}, "spec": spec})
+    cluster.create(DEPLOYMENTS, workload(space, replicas=1))
+
+    def told() -> tuple[Any, Any] | None:
+        found, _ = cluster.kube.list(ENDPOINT_SLICES, space, label_selector="kubernetes.io/service-name=web")
+        (*_, last) = [one for each in found for one in each.get("endpoints") or ()] or [None]
+        ready = last is not None and last["conditions"]["ready"]
+        return (last.get("zone"), last.get("hints")) if last is not None and ready else None
+
+    eventually(lambda: told() == (None, None), "an endpoint in no zone")
+    nodes = ("node1", "node2")
+    try:
+        for node in nodes:
+            cluster.kube.patch(NODES, node, body={"metadata": {"labels": {"topology.kubernetes.io/zone": "z1"}}})
+        eventually(lambda: told() == ("z1", {"forZones": [{"name": "z1"}]}), "the endpoint is in a zone")
+    finally:
+        for node in nodes:
+            cluster.kube.patch(NODES, node, body={"metadata": {"labels": {"topology.kubernetes.io/zone": None}}})
+    eventually(lambda: told() == (None, None), "the endpoint is in no zone again")
+
+
 def test_endpoints_written_by_hand_stay_and_are_mirrored(cluster: SmallCluster, space: str) -> None:
     metadata = {"name": "theirs", "namespace": space}
     ports = [{"port": 80, "protocol": "TCP"}]
@@ -324,8 +351,8 @@ def test_a_pod_that_fits_nowhere_says_why_and_is_tried_again(cluster: SmallClust
     found = eventually(verdict, "the pod says that it is not scheduled")
     assert (found["status"], found["reason"]) == ("False", "Unschedulable")
     assert "2 node(s) didn't match Pod's node affinity/selector" in found["message"]
-    events, _ = cluster.kube.list(EVENTS, space, field_selector="reason=FailedScheduling")
-    assert events
+    unscheduled = "reason=FailedScheduling"
+    eventually(lambda: cluster.kube.list(EVENTS, space, field_selector=unscheduled)[0], "an event says so too")
     cluster.kube.patch(NODES, "node2", body={"metadata": {"labels": {"disk": "ssd"}}})
     try:
         held = eventually(

@@ -97,6 +97,32 @@ def test_conditions(states: Json, anyway: bool, conditions: tuple[bool, bool, bo
     assert (told["ready"], told["serving"], told["terminating"]) == conditions
 
 
+ZONES = {"node1": {"metadata": {"labels": {"topology.kubernetes.io/zone": "z1"}}}}
+IN_ZONE, ON_NODE = {"forZones": [{"name": "z1"}]}, {"forNodes": [{"name": "node1"}]}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "nodes", "states", "hints"),
+    [
+        (None, ZONES, {}, None),
+        ("PreferClose", ZONES, {}, IN_ZONE),
+        ("PreferSameZone", ZONES, {}, IN_ZONE),
+        ("PreferSameNode", ZONES, {}, IN_ZONE | ON_NODE),
+        ("PreferSameNode", {}, {}, ON_NODE),
+        ("PreferClose", {}, {}, None),
+        ("PreferClose", ZONES, {"ready": False}, None),
+        ("PreferClose", ZONES, {"leaving": True}, None),
+    ],
+)
+def test_hints(wanted: str | None, nodes: Json, states: Json, hints: Json | None) -> None:
+    near = service(**({"trafficDistribution": wanted} if wanted else {}))
+    held = apply([], slices(near, [pod(1, **states)], nodes, []))
+    assert held[0]["endpoints"][0].get("hints") == hints
+    assert slices(near, [pod(1, **states)], nodes, held) == []
+    told = apply(held, slices(service(), [pod(1, **states)], nodes, held))
+    assert "hints" not in told[0]["endpoints"][0], "hints go with the wish"
+
+
 def test_pods_that_do_not_count() -> None:
     ended, bare = pod(1), pod(2)
     ended["status"]["phase"] = "Succeeded"
@@ -179,6 +205,16 @@ def test_endpoints_tell_ready_from_not_ready_in_the_first_family() -> None:
     assert [each["targetRef"]["name"] for each in subset["notReadyAddresses"]] == ["web-3"]
     assert subset["ports"] == [{"name": "http", "port": 8080, "protocol": "TCP"}]
     assert endpoints(service(families=("IPv6", "IPv4")), [pod(1), pod(2), pod(3, ready=False)], write.obj) == []
+
+
+@pytest.mark.parametrize(("anyway", "names"), [(False, ["web-1"]), (True, ["web-1", "web-2"])])
+def test_endpoints_have_no_pod_that_is_leaving_unless_all_are_published(anyway: bool, names: list[str]) -> None:
+    pods = [pod(1), pod(2, leaving=True)]
+    (write,) = endpoints(service(publishNotReadyAddresses=anyway), pods, None)
+    assert isinstance(write, Create)
+    (subset,) = write.obj["subsets"]
+    assert [each["targetRef"]["name"] for each in subset["addresses"]] == names
+    assert "notReadyAddresses" not in subset
 
 
 def test_endpoints_are_rewritten_when_a_pod_goes() -> None:
