@@ -133,8 +133,7 @@ class Kubelet:
             self._take_down(uid)
             self._forget(uid)
         elif is_leaving(pod):
-            self._take_down(uid)
-            self._delete(pod)
+            self._leave(uid, pod)
         elif is_terminal(pod):
             self._take_down(uid)
         else:
@@ -246,6 +245,20 @@ class Kubelet:
         return ""
 
     # Taking down
+
+    def _leave(self, uid: str, pod: Json) -> None:
+        sandbox = self._sandboxes.get(uid)
+        left = 0.0 if is_terminal(pod) else status.leaves_at(pod) - time.time()
+        if left > 0 and sandbox is not None and self._usable(uid, sandbox):
+            self._queue.add(uid, left)
+            self._bring_up(uid, pod)  # it serves and is probed to its end
+            return
+        if sandbox is not None and sandbox.plugged and pod["metadata"].get("finalizers"):
+            # Somebody still holds the object: it must not look as if it served.
+            hosts = self._hosts(self._config.nodes[sandbox.node])
+            self._report(pod, status.ended(pod, sandbox, hosts, 0, now_text()))
+        self._take_down(uid)
+        self._delete(pod)
 
     def _take_down(self, uid: str) -> None:
         self._stop_serving(uid)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from labs.cluster.pods import condition, with_condition
+from labs.cluster.pods import condition, seconds, with_condition
 from labs.kubelet.responder import Port
 from labs.kubelet.sandbox import Sandbox
 
@@ -65,6 +65,23 @@ def _container_ending(container: Json) -> Ending:
     if ended := _EXIT.match(text):
         return Ending(0.0, int(ended[1]) if ended[1] else int(text.rstrip().endswith("false")))
     return Ending(0.0, 0)
+
+
+def leaves_at(pod: Json) -> float:
+    """When the containers of a pod that was asked to go end, as epoch seconds.
+
+    At once, unless a ``preStop`` hook sleeps: until then, but no longer than the grace period, the pod goes on serving.
+    """
+    metadata = pod["metadata"]
+    grace = metadata.get("deletionGracePeriodSeconds") or 0
+    hooks = ((container.get("lifecycle") or {}).get("preStop") or {} for container in _containers(pod))
+    pause = max((_pause(hook) for hook in hooks), default=0.0)
+    return seconds(metadata["deletionTimestamp"]) - grace + min(pause, grace)
+
+
+def _pause(hook: Json) -> float:
+    asked = float((hook.get("sleep") or {}).get("seconds") or 0)
+    return asked or _container_ending(hook.get("exec") or {}).after
 
 
 def pending(pod: Json, host: tuple[str, ...], message: str, now: str) -> Json:

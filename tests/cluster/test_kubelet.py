@@ -11,7 +11,7 @@ import pytest
 from labs.kubelet import netns
 from labs.kubelet.config import NodeSpec
 from labs.kubelet.nodes import node_status
-from ncp.kube.resources import EVENTS, JOBS, LEASES, NODES, PODS
+from ncp.kube.resources import ENDPOINT_SLICES, EVENTS, JOBS, LEASES, NODES, PODS, SERVICES
 from tests.cluster.small_cluster import SmallCluster, eventually, pod, ready
 
 Json = dict[str, Any]
@@ -114,6 +114,65 @@ def test_a_pod_comes_up_answers_and_leaves_no_trace(cluster: SmallCluster, space
     assert not netns.exists(place)
     assert not (cluster.path / "state" / f"{uid}.json").exists()
     assert any(call.startswith(f"{space}/web ") for call in cluster.calls("DEL"))
+
+
+def sleeping(length: int) -> Json:
+    return {"lifecycle": {"preStop": {"exec": {"command": ["sleep", str(length)]}}}}
+
+
+def test_a_pod_that_takes_its_time_to_go_serves_meanwhile_and_its_endpoint_says_so(
+    cluster: SmallCluster, space: str
+) -> None:
+    labels = {"app": "slow"}
+    ports = [{"port": 80}]
+    metadata = {"name": "slow", "namespace": space}
+    cluster.create(SERVICES, {"metadata": metadata, "spec": {"selector": labels, "ports": ports}})
+    slow = pod(space, "slow", 80, container=sleeping(30))
+    slow["metadata"]["labels"] = labels
+    cluster.create(PODS, slow)
+    address = up(cluster, space, "slow")["status"]["podIP"]
+
+    def told() -> list[tuple[bool, bool, bool]]:
+        found, _ = cluster.kube.list(ENDPOINT_SLICES, space)
+        said = [each["conditions"] for one in found for each in one.get("endpoints") or ()]
+        return [(each["ready"], each["serving"], each["terminating"]) for each in said]
+
+    knows = cluster.knows(22)  # before, slices had no word for terminating
+    if knows:
+        eventually(lambda: told() == [(True, True, False)], "the endpoint is ready")
+    cluster.kube.delete(PODS, "slow", space)
+    if knows:
+        eventually(lambda: told() == [(False, True, True)], "the endpoint terminates and serves")
+    assert ask(cluster, address, 80) == b"slow\n"
+    cluster.stop_kubelet()
+    cluster.start_kubelet()
+    eventually(lambda: ask(cluster, address, 80) == b"slow\n", "a new kubelet lets it serve on")
+    cluster.kube.delete(PODS, "slow", space, grace_seconds=0)
+    if knows:
+        eventually(lambda: told() == [], "the endpoint is gone with the pod")
+    eventually(lambda: ask(cluster, address, 80) == b"", "it serves no more")
+
+
+def test_a_pod_goes_when_its_hook_is_done(cluster: SmallCluster, space: str) -> None:
+    cluster.create(PODS, pod(space, "slow", 80, container=sleeping(2)))
+    up(cluster, space, "slow")
+    cluster.kube.delete(PODS, "slow", space)
+    eventually(lambda: cluster.get(PODS, space, "slow") is None, "the pod is gone", 10)
+
+
+def test_a_pod_that_somebody_holds_has_ended_once_it_was_taken_down(cluster: SmallCluster, space: str) -> None:
+    held = pod(space, "held", 80)
+    held["metadata"]["finalizers"] = ["example.com/hold"]
+    cluster.create(PODS, held)
+    place = f"{cluster.prefix}-p-{up(cluster, space, 'held')['metadata']['uid'][:8]}"
+    cluster.kube.delete(PODS, "held", space)
+    try:
+        eventually(lambda: not netns.exists(place), "its sandbox is gone")
+        status = cluster.kube.get(PODS, "held", space)["status"]
+        assert (status["phase"], conditions({"status": status})["Ready"]) == ("Succeeded", "False")
+    finally:
+        cluster.kube.patch(PODS, "held", space, body={"metadata": {"finalizers": None}})
+    eventually(lambda: cluster.get(PODS, space, "held") is None, "the pod is gone")
 
 
 def test_a_plugin_that_fails_is_told_and_tried_again(cluster: SmallCluster, space: str) -> None:

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from labs.cluster.pods import seconds
 from labs.kubelet.config import ConfigError, parse
 from labs.kubelet.sandbox import Sandbox
-from labs.kubelet.status import Ending, Health, differs, ended, ending, patch, pending, running
+from labs.kubelet.status import Ending, Health, differs, ended, ending, leaves_at, patch, pending, running
 
 Json = dict[str, Any]
 NOW = "2030-01-01T00:00:00Z"
@@ -30,6 +31,26 @@ def test_ready_only_when_every_container_is() -> None:
     assert ready(status)["message"] == "containers with unready status: [b]"
     assert [each["ready"] for each in status["containerStatuses"]] == [True, False]
     assert ready(running(pod(), SANDBOX, HOST, {}, NOW))["status"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("hooks", "grace", "after"),
+    [
+        ((), 30, 0),
+        (({"sleep": {"seconds": 5}}, None), 30, 5),
+        (({"exec": {"command": ["sleep", "7"]}}, {"exec": {"command": ["sh", "-c", "sleep 3"]}}), 30, 7),
+        (({"exec": {"command": ["sleep", "infinity"]}},), 30, 30),
+        (({"exec": {"command": ["/bin/drain"]}},), 30, 0),
+        (({"httpGet": {"path": "/drain", "port": 80}},), 30, 0),
+        (({"sleep": {"seconds": 5}},), 0, 0),
+    ],
+)
+def test_a_pod_that_is_to_go_serves_while_its_hooks_sleep(hooks: Any, grace: int, after: int) -> None:
+    asked = {"deletionTimestamp": f"2030-01-01T00:00:{grace:02}Z", "deletionGracePeriodSeconds": grace}
+    containers = [
+        {"name": str(at), **({"lifecycle": {"preStop": hook}} if hook else {})} for at, hook in enumerate(hooks)
+    ]
+    assert leaves_at({"metadata": asked, "spec": {"containers": containers}}) == seconds(NOW) + after
 
 
 def test_a_readiness_gate_holds_the_pod_back_until_somebody_opens_it() -> None:
