@@ -175,7 +175,7 @@ class _Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._connections.add(transport)
+        self._connections.add(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
