@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from labs.cluster.pods import is_leaving, is_terminal, now_text, seconds
-from labs.cluster.view import View
 from labs.cluster.workqueue import WorkQueue
 from labs.kubelet import cni, nameserver, netns, status
 from labs.kubelet.config import Config, NodeSpec
@@ -29,7 +28,7 @@ from labs.kubelet.sandbox import Sandbox, Shelf
 from ncp.kube.client import Kube
 from ncp.kube.errors import ApiError, Conflict, NotFound
 from ncp.kube.reflector import Key, Reflector
-from ncp.kube.resources import ENDPOINT_SLICES, PODS, SERVICES
+from ncp.kube.resources import PODS
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class Kubelet:
         self._queue: WorkQueue[str] = WorkQueue("kubelet", self._sync, config.max_parallel, expected=(NotNow, ApiError))
         self._prober = Prober(self.responders.loop, self._queue.add, self._gave_up)
         self._reflector = Reflector(kube, PODS, self._changed)
-        self._named = View(kube, (SERVICES, ENDPOINT_SLICES), lambda *_: None)
+        self._named = nameserver.watched(kube)
         self._name_servers = nameserver.NameServers(
             self.responders.loop, lambda: self._named if self._named.synced() else None
         )

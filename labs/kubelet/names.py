@@ -23,6 +23,9 @@ NAMESERVER = "127.0.0.10"
 class Objects(Protocol):
     """The services and endpoint slices there are; a :class:`labs.cluster.view.View` is one."""
 
+    def has(self, resource: Resource) -> bool:
+        """Whether objects of that kind are known at all: servers before 1.21 have no slices."""
+
     def get(self, resource: Resource, key: Key) -> Json | None:
         """One object, or None."""
 
@@ -76,7 +79,7 @@ def _of_service(service: Json, inner: list[str], slices: Iterable[Json]) -> Reco
 
 
 def _slices(objects: Objects, space: str, name: str) -> Iterator[Json]:
-    for each in objects.within(ENDPOINT_SLICES, space):
+    for each in objects.within(ENDPOINT_SLICES, space) if objects.has(ENDPOINT_SLICES) else ():
         if (each["metadata"].get("labels") or {}).get(SERVICE_LABEL) == name:
             yield each
 

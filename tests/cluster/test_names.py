@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labs.cluster.slicing import SERVICE_LABEL
+from labs.kubelet.messages import answer
 from labs.kubelet.names import SERVICE_DOMAIN, records, resolv_conf
-from labs.kubelet.nameserver import answer
 from ncp.kube.resources import SERVICES
 
 Json = dict[str, Any]
@@ -26,6 +26,9 @@ class Held:
 
     def __init__(self, services: list[Json], slices: list[Json]) -> None:
         self._services, self._slices = services, slices
+
+    def has(self, resource):
+        return resource == SERVICES or bool(self._slices)
 
     def get(self, resource, key):
         return next((each for each in self.within(resource, key[0]) if each["metadata"]["name"] == key[1]), None)
@@ -156,6 +159,12 @@ FULL = "shop.svc.cluster.local"
 def test_answers(name: str, kind: str, code: str, said: list[str]) -> None:
     found = ask(name, kind)
     assert (dns.rcode.to_text(found.rcode()), texts(found)) == (code, said)
+
+
+def test_a_server_without_slices_has_names_for_cluster_addresses() -> None:
+    old = Held([service("web", "10.96.0.1"), service("db", "None")], [])
+    assert texts(ask(f"web.{FULL}", held=old)) == [f"web.{FULL}. 5 IN A 10.96.0.1"]
+    assert ask(f"db.{FULL}", held=old).rcode() == dns.rcode.NXDOMAIN
 
 
 def test_an_alias_of_itself_ends() -> None:

@@ -148,6 +148,9 @@ def test_names_are_known_again_after_the_kubelet_comes_back_and_their_files_go_w
 class Nothing:
     """A cluster without a service."""
 
+    def has(self, resource: object) -> bool:
+        return False
+
     def get(self, resource: object, key: object) -> None:
         return None
 
