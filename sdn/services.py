@@ -89,8 +89,18 @@ class Place(NamedTuple):
 def members(
     server: VirtualServer, slices: Iterable[Slice], port: ServicePort, family: int, place: Place, *, local: bool
 ) -> tuple[Member, ...]:
-    """Where packets of one family to a port go from a place (``local``: on its node), sorted; an address that several slices have
-    counts once."""
+    """Where packets of one family to a port go from a place (``local``: on its node), sorted."""
+    found = endpoints(slices, port, family)
+    if local:
+        found = {member: each for member, each in found.items() if each.node == place.node}
+    ready = {member: each for member, each in found.items() if each.ready or server.takes_unready}
+    if not ready:  # whoever still serves takes all: hints are for those that are ready, as for kube-proxy
+        return tuple(sorted(member for member, each in found.items() if each.serving and each.terminating))
+    return tuple(sorted(ready if local else _hinted(ready, place)))
+
+
+def endpoints(slices: Iterable[Slice], port: ServicePort, family: int) -> dict[Member, Endpoint]:
+    """Everybody of one family who stands behind a port, in whatever condition; an address that several slices have counts once."""
     found: dict[Member, Endpoint] = {}
     for each in slices:
         numbers = [number for name, protocol, number in each.ports if (name, protocol) == (port.name, port.protocol)]
@@ -99,12 +109,7 @@ def members(
                 for number in numbers:
                     member = Member(endpoint.address, number)
                     found[member] = _better(found.get(member), endpoint)
-    if local:
-        found = {member: each for member, each in found.items() if each.node == place.node}
-    chosen = _usable(server, found)
-    if not local:
-        chosen = _hinted(chosen, place)
-    return tuple(sorted(chosen))
+    return found
 
 
 def _better(old: Endpoint | None, new: Endpoint) -> Endpoint:
@@ -116,15 +121,10 @@ def _condition(endpoint: Endpoint) -> tuple[bool, bool, bool]:
     return endpoint.ready, endpoint.serving, not endpoint.terminating
 
 
-def _usable(server: VirtualServer, found: dict[Member, Endpoint]) -> dict[Member, Endpoint]:
-    ready = {member: each for member, each in found.items() if each.ready or server.takes_unready}
-    return ready or {member: each for member, each in found.items() if each.serving and each.terminating}
-
-
 def _hinted(chosen: dict[Member, Endpoint], place: Place) -> dict[Member, Endpoint]:
     """Those meant for the place. Hints count only where every endpoint has some and one is meant for the place."""
     for hints, here in (("nodes", place.node), ("zones", place.zone)):
-        if here and chosen and all(getattr(each, hints) for each in chosen.values()):
+        if here and all(getattr(each, hints) for each in chosen.values()):
             meant = {member: each for member, each in chosen.items() if here in getattr(each, hints)}
             if meant:
                 return meant
