@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from firewall.rules import PROTOCOLS, Protocol
-from ipam.address import Address, Prefix, parse_address, parse_prefix
+from ipam.address import Address, Prefix, parse_address, parse_interface
 from ncp.translate.objects import Object, origin_of
 from sdn.model import Problem
 from sdn.services import Endpoint, Scope, ServicePort, Slice, VirtualServer
@@ -31,8 +31,13 @@ def virtual_server(service: Object) -> tuple[VirtualServer | None, tuple[Problem
 
     clusters = [each for each in spec.get("clusterIPs") or [spec.get("clusterIP")] if each and each != "None"]
     internal = tuple(found for each in clusters if (found := _address(each, "spec.clusterIPs", refused)))
-    outside = [*(spec.get("externalIPs") or ()), *_balancers(service)]
-    external = tuple(found for each in outside if (found := _address(each, "spec.externalIPs", refused)))
+    sources = _sources(spec, refused)
+    external = [
+        found for each in spec.get("externalIPs") or () if (found := _address(each, "spec.externalIPs", refused))
+    ]
+    if sources or not spec.get("loadBalancerSourceRanges"):  # no range that can be read is not the same as everybody
+        field = "status.loadBalancer.ingress"
+        external += [found for each in _balancers(service) if (found := _address(each, field, refused))]
     if not internal and not external:
         return None, tuple(problems)
     found = VirtualServer(
@@ -41,7 +46,7 @@ def virtual_server(service: Object) -> tuple[VirtualServer | None, tuple[Problem
         ports=_ports(spec, refused),
         internal=internal,
         external=tuple(dict.fromkeys(external)),
-        sources=_sources(spec, refused),
+        sources=sources,
         affinity=_affinity(spec),
         local=_local(spec),
         takes_unready=bool(spec.get("publishNotReadyAddresses")),
@@ -81,12 +86,13 @@ def _protocol(text: str | None) -> Protocol | None:
 
 
 def _sources(spec: Mapping[str, Any], refused: Any) -> tuple[Prefix, ...]:
-    found = []
+    """Host bits are nothing, as for Kubernetes, which takes such ranges as well."""
+    found = set()
     for number, text in enumerate(spec.get("loadBalancerSourceRanges") or ()):
         try:
-            found.append(parse_prefix(text.strip()))
+            found.add(parse_interface(text).prefix)
         except ValueError:
-            refused(f"spec.loadBalancerSourceRanges[{number}]", text, "a network, as 192.0.2.0/24, without host bits")
+            refused(f"spec.loadBalancerSourceRanges[{number}]", text, "a network, as 192.0.2.0/24")
     return tuple(sorted(found))
 
 
@@ -130,7 +136,7 @@ def _endpoint(value: Mapping[str, Any]) -> Endpoint | None:
     conditions, hints = value.get("conditions") or {}, value.get("hints") or {}
     try:
         address = parse_address(value["addresses"][0])
-    except (ValueError, KeyError, IndexError):
+    except (ValueError, KeyError, IndexError, TypeError):
         return None
     ready = conditions.get("ready") is not False
     return Endpoint(
