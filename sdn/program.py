@@ -127,11 +127,13 @@ def _recompute(
     pieces, problems, claims = program.pieces.mutate(), program.problems.mutate(), program.claims.mutate()
     before: dict[bytes, Encoded | None] = {}
     groups = program.groups.mutate()
-    regrouped: list[GroupChange] = []
+    ungrouped: list[GroupEntry] = []
+    regrouped: list[GroupEntry] = []
     for piece in dirty:
         if piece[0] == "service":
             flows, found, new_groups = _served(intent, program, str(piece[1]))
-            regrouped += _group_changes(groups.get(piece, ()), new_groups)
+            ungrouped += groups.get(piece, ())
+            regrouped += new_groups
             _store(groups, piece, new_groups)
         else:
             flows, found = compile_piece(piece, intent, rules, program.node, attachments)
@@ -156,7 +158,7 @@ def _recompute(
         _store(contested, key, claim if len(claim) > 1 else ())
     maps = (pieces.finish(), problems.finish(), claims.finish(), contested.finish())
     after = Program(program.node, program.owner, rules, *maps, program.balancing, groups.finish())
-    return after, _difference(before, after)._replace(groups=tuple(regrouped))
+    return after, _difference(before, after)._replace(groups=tuple(_group_changes(ungrouped, regrouped)))
 
 
 def _services(names: Iterable[str]) -> set[Piece]:
@@ -170,7 +172,8 @@ def _served(intent: Intent, program: Program, name: str) -> Served:
 
 
 def _group_changes(old: Sequence[GroupEntry], new: Sequence[GroupEntry]) -> Iterable[GroupChange]:
-    """What makes one service's groups so. Groups come before those that name them, and go after them."""
+    """What makes groups so, of all services at once: they may take each other's numbers. Groups come before those that name them,
+    and go after them."""
     before, after = {each.id: each for each in old}, {each.id for each in new}
     yield from (change for each in new for change in _group_change(before.get(each.id), each))
     yield from (DeleteGroup(each.id) for each in reversed(old) if each.id not in after)
