@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from immutables import Map
 
@@ -14,6 +14,9 @@ from sdn.compile.delta import Delta
 from sdn.compile.numbers import Numbers
 from sdn.model import Intent
 from sdn.services import Member, Place, ServicePort, VirtualServer, members
+
+LARGEST: Final = 1024
+"""Members of a pool. A message to a switch, or from it, has at most 64 KiB, and a group is one message: of some 1170 members."""
 
 
 class Pool(NamedTuple):
@@ -24,6 +27,7 @@ class Pool(NamedTuple):
     family: int
     members: tuple[tuple[Member, int], ...]  # with their numbers in the pool
     here: frozenset[Address] = frozenset()  # addresses of those on the node itself
+    of: int = 0  # how many there would be, where that is more than a pool can have
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +74,10 @@ def _pools(server: VirtualServer, intent: Intent, place: Place) -> Iterable[Pool
         for family in sorted({each.family for each in (*server.internal, *server.external)}):
             name = f"{server.name}#{port.protocol}/{port.port}/{family}"
             found = members(server, slices, port, family, place, local=local)
-            yield Pool(
-                name, port, family, numbered(found), frozenset(each.address for each in found if each.address in here)
-            )
+            fitting = found[:LARGEST]
+            local_ones = frozenset(each.address for each in fitting if each.address in here)
+            of = len(found) if len(found) > LARGEST else 0
+            yield Pool(name, port, family, numbered(fitting), local_ones, of)
 
 
 def numbered(found: Iterable[Member]) -> tuple[tuple[Member, int], ...]:

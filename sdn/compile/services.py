@@ -48,6 +48,10 @@ def compile_service(intent: Intent, state: Balancing, name: str) -> Served:
             text = f"{server.origin}: port {pool.port.port} has no number left, so it is not served; give the service another name"
             problems.append(Problem(server.origin, "NUMBERS_EXHAUSTED", text))
             continue
+        if pool.of:
+            said = f"{pool.of} members, and connections go to {len(pool.members)} of them; use several services"
+            text = f"{server.origin}: port {pool.port.port}/{pool.port.protocol} has {said}"
+            problems.append(Problem(server.origin, "POOL_TOO_LARGE", text))
         flows += _pool(server, pool, number)
         # A client that stays with its member is given it by its address: connections it makes before the switch has noted where the
         # first one went, and has taken the note to heart, go there, too.

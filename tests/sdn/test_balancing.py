@@ -17,7 +17,7 @@ from sdn.compile.balancing import Pool, numbered
 from sdn.compile.delta import Delta
 from sdn.compile.services import group_entries
 from sdn.model import Intent, Origin
-from sdn.openflow.message import DeleteGroup, InsertBuckets, RemoveBucket, SetGroup
+from sdn.openflow.message import DeleteGroup, InsertBuckets, RemoveBucket, SetGroup, pack_group_change
 from sdn.pipeline import flow as f
 from sdn.pipeline.registers import MEMBER
 from sdn.pipeline.tables import PIPELINE, T
@@ -91,6 +91,16 @@ def regrouped(on_switch: dict[int, f.GroupEntry], changes: Changes) -> dict[int,
             case DeleteGroup(number):
                 del after[number]
     return {number: _in_order(group) for number, group in after.items()}
+
+
+def members_of(program: Program) -> set[str]:
+    flows = [entry.flow for entry in program.entries() if entry.flow.table == T["members"]]
+    return {
+        str(Address(each.nat.version, each.nat.address))
+        for flow in flows
+        for each in flow.actions
+        if isinstance(each, f.Ct)
+    }
 
 
 def named(actions: Iterable[f.Action]) -> set[int]:
@@ -182,6 +192,32 @@ def test_more_members_than_slots_have_the_exact_group_alone():
     assert (group.selection, group.hash_fields) == ("hash", ("ipv4_src", "tcp_src"))
 
 
+@pytest.mark.parametrize("size", [1024, 1025, 3000])
+def test_a_pool_is_as_large_as_one_message_to_a_switch_can_say_and_says_who_is_left_out(size):
+    program = program_of(balanced(server("red/s", WEB, DNS), members=size))
+    groups = groups_of(program).values()
+    assert [len(group.buckets) for group in groups] == [1024, 1024]
+    assert all(len(pack_group_change(SetGroup(group))) < 1 << 16 for group in groups)
+    assert len(members_of(program)) == 1024, "the same for every port"
+    problems = {(each.reason, each.message) for each in program.all_problems()}
+    left = f"{size} members, and connections go to 1024 of them; use several services"
+    assert problems == (
+        {("POOL_TOO_LARGE", f"Service red/s: port {each} has {left}") for each in ("80/tcp", "53/udp")}
+        if size > 1024
+        else set()
+    )
+
+
+def test_beyond_its_size_a_pool_changes_by_one_member_at_most():
+    smaller = balanced(server("red/s"), members=1500)
+    larger, delta = resized(smaller, "red/s", 1501)
+    before = program_of(smaller)
+    after, changes = update(before, larger, {}, delta)
+    assert len(members_of(after) - members_of(before)) <= 1
+    assert len(changes.groups) <= 2
+    assert regrouped(groups_of(before), changes) == groups_of(after)
+
+
 @pytest.mark.parametrize("size", [2, 3, 300])
 def test_a_client_keeps_its_member_by_its_address_alone(size):
     (group,) = group_entries(70, pool(size, DNS, 6), "client")
@@ -226,6 +262,18 @@ def test_one_member_more_or_less_is_a_few_messages_to_groups(size, algorithm):
         assert len(changes.add) + len(changes.delete) <= 4
     assert regrouped(groups_of(before), more) == groups_of(after)
     assert regrouped(groups_of(after), less) == groups_of(back) == groups_of(before)
+
+
+def test_a_node_that_changes_its_zone_has_other_members():
+    zoned = {f"s{n}": behind(v4(n), zones=frozenset({f"z{n}"})) for n in (1, 2)}
+    intent = balanced(server("red/s")).replace(slices=Map({"red/s": Map(zoned)}))
+    program = program_of(intent)
+    assert members_of(program) == {"10.4.0.1", "10.4.0.2"}
+    for zone, those in (("z1", {"10.4.0.1"}), ("z2", {"10.4.0.2"}), ("z3", {"10.4.0.1", "10.4.0.2"})):
+        intent, delta = edited(intent, ("zone", zone))
+        program, _ = update(program, intent, {}, delta)
+        assert members_of(program) == those
+        assert program.claims == program_of(intent).claims
 
 
 def test_services_that_take_each_others_numbers_keep_their_groups():
