@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from sdn.compile.balancing import Balancing, Pool
@@ -131,7 +132,9 @@ def _remember(server: VirtualServer, family: int, number: int, mark: int) -> f.L
         f.LearnField(source, bits, source=source),
         f.LearnField("metadata", 32, source="metadata", load=True),
     )
-    cookie = LEARNED << 48 | (number & 0xFFFF) << 32 | mark
+    # All that was noted goes with the last flow that notes under this cookie: no other pool's member may have it.
+    about = int.from_bytes(blake2b(f"{number}/{mark}".encode(), digest_size=6).digest(), "big")
+    cookie = LEARNED << 48 | about
     return f.Learn(T["affinity"], 10, cookie, fields, idle_timeout=min(server.affinity, LONGEST_AFFINITY))
 
 

@@ -15,6 +15,7 @@ from immutables import Map
 from ipam.address import Address, parse_address
 from sdn.compile.balancing import Pool, numbered
 from sdn.compile.delta import Delta
+from sdn.compile.firewall import LEARNED
 from sdn.compile.services import group_entries
 from sdn.model import Intent, Origin
 from sdn.openflow.message import DeleteGroup, InsertBuckets, RemoveBucket, SetGroup, pack_group_change
@@ -216,6 +217,19 @@ def test_beyond_its_size_a_pool_changes_by_one_member_at_most():
     assert len(members_of(after) - members_of(before)) <= 1
     assert len(changes.groups) <= 2
     assert regrouped(groups_of(before), changes) == groups_of(after)
+
+
+def test_what_a_switch_notes_of_clients_goes_with_the_one_member_it_is_about():
+    """The switch deletes by cookie: services in front of the same member must not share any."""
+    program = program_of(balanced(*(server(f"red/s{n}", affinity=60) for n in range(100)), members=2))
+    flows = [entry.flow for entry in program.entries() if entry.flow.table == T["members"]]
+    noted = [(flow, each) for flow in flows for each in flow.actions if isinstance(each, f.Learn)]
+    by_cookie: dict[int, set[f.Term]] = {}
+    for flow, learn in noted:
+        by_cookie.setdefault(learn.cookie, set()).update(term for term in flow.match if term[0] == "metadata")
+    assert {cookie >> 48 for cookie in by_cookie} == {LEARNED}
+    assert len(by_cookie) == 200
+    assert all(len(members) == 1 for members in by_cookie.values())
 
 
 @pytest.mark.parametrize("size", [2, 3, 300])
