@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ncp.node.audit import foreign_match, key_of
 from ncp.node.rulestats import rule_statistics
+from ncp.node.servicestats import service_statistics
 from sdn.model import Origin
 from sdn.openflow.pack import Encoded
 from sdn.pipeline.render import actions_text, match_text
-from sdn.pipeline.tables import PIPELINE, is_learned
+from sdn.pipeline.tables import PIPELINE, T, is_learned
 
 if TYPE_CHECKING:
     from ncp.node.agent import NodeAgent
@@ -22,6 +23,7 @@ def paths(agent: NodeAgent) -> dict[str, Callable[[], Any]]:
         "/v1/status": lambda: status(agent),
         "/v1/flows": lambda: flows(agent),
         "/v1/rules": lambda: rules(agent),
+        "/v1/services": lambda: services(agent),
         "/v1/firewall-log": lambda: {"node": agent.place.node, "lines": agent.firewall_log.lines()},
     }
 
@@ -78,6 +80,12 @@ def flows(agent: NodeAgent) -> dict[str, Any]:
 def rules(agent: NodeAgent) -> dict[str, Any]:
     """Every rule of the firewall that has flows here, with what it did."""
     return {"node": agent.place.node, "rules": rule_statistics(agent.loop.program, agent.switch.flows())}
+
+
+def services(agent: NodeAgent) -> dict[str, Any]:
+    """Every member of a virtual server that connections from here go to, and how many did."""
+    members = service_statistics(agent.loop.program, agent.switch.flows(table=T["members"]))
+    return {"node": agent.place.node, "members": members}
 
 
 def _row(entry: Encoded, state: str, packets: int, size: int) -> dict[str, Any]:

@@ -29,4 +29,5 @@ def rig(switch_with_ports: PrivateOvs) -> Iterator[Rig]:
     yield found
     found.stop()
     switch_with_ports.ofctl("del-flows", "br-int")
+    switch_with_ports.ofctl("del-groups", "br-int")
     found.forget_connections()

@@ -1,0 +1,148 @@
+"""Virtual servers on a real switch: what it accepts, which connections reach whom and are counted, and that groups are kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
+
+from ncp.node.servicestats import service_statistics
+from sdn.pipeline.registers import GATEWAY_MAC
+from sdn.pipeline.tables import T
+from tests.node.rig import PODS, Rig, address, mac, until
+from tests.sdn.test_balancing import MEETING
+from tests.translate.test_services import end, service, slice_for
+
+pytestmark = pytest.mark.switch
+
+PORTS = [{"name": each, "port": 80, "protocol": each.upper()} for each in ("tcp", "udp", "sctp")]
+NUMBERS = [{"name": each, "port": 8080, "protocol": each.upper()} for each in ("tcp", "udp", "sctp")]
+CLUSTER = "10.96.0.1"
+
+
+def serve(rig: Rig, name: str, *ends: str, where: str = "", **spec: Any) -> None:
+    """A service with endpoints of both families, by a slice for each."""
+    obj = service(name, addresses=(CLUSTER, "fd00:96::1"), ports=PORTS, **spec)
+    rig.change("Service", name, obj, wait=False)
+    for kind, mark in (("IPv4", "."), ("IPv6", ":")):
+        own = [end(each, nodeName=where) for each in ends if mark in each]
+        rig.change(
+            "EndpointSlice",
+            f"{name}-{kind}",
+            slice_for(name, *own, name=f"{name}-{kind}", ports=NUMBERS, kind=kind),
+            wait=False,
+        )
+    rig.idle()
+
+
+def groups(rig: Rig) -> set[str]:
+    return {line.strip() for line in rig.ovs.ofctl("dump-groups", "br-int").splitlines() if "group_id" in line}
+
+
+def lasting(rig: Rig) -> set[tuple[int, bytes, int]]:
+    """Flows, but for those that say which change of the caches the switch is at."""
+    return {(each.table, each.match, each.cookie) for each in rig.switch.flows() if each.table != T["epoch"]}
+
+
+def many(count: int) -> list[str]:
+    return [
+        f"{base}{n:x}" if ":" in base else f"{base}{n >> 8}.{n & 255}"
+        for base in ("10.5.", "fd00:5::")
+        for n in range(1, count + 1)
+    ]
+
+
+@pytest.mark.parametrize("affinity", [{}, {"sessionAffinity": "ClientIP"}], ids=["any", "client"])
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 256, 257, 1024])
+def test_a_switch_takes_pools_of_every_protocol_family_and_size(rig: Rig, size: int, affinity: dict[str, Any]):
+    rig.start()
+    serve(rig, "s", *many(size), **affinity)
+    assert rig.loop.problems() == []
+    wanted = {group.id for entries in rig.loop.program.groups.values() for group in entries}
+    assert {group.id for group in rig.switch.groups()} == wanted
+    assert len(rig.switch.flows(table=T["members"])) == 1 + 6 * size, "and what becomes of all others"
+    before = groups(rig)
+    serve(rig, "s", *many(size + 1), **affinity)
+    serve(rig, "s", *many(size), **affinity)
+    assert len(groups(rig)) == len(before)
+    assert rig.loop.drift == []
+
+
+def test_a_group_that_is_missing_or_nobodys_is_drift_and_is_repaired(rig: Rig):
+    rig.start()
+    serve(rig, "s", *many(3))
+    whole, flows = groups(rig), lasting(rig)
+    gone = min(group.id for group in rig.switch.groups())
+    rig.ovs.ofctl("del-groups", "br-int", f"group_id={gone}")
+    rig.ovs.ofctl("add-group", "br-int", "group_id=7,type=all,bucket=output:1")
+    rig.idle()
+    found = {(each.kind, each.flow): each.origin for each in rig.loop.drift if each.table == "groups"}
+    assert found == {("missing", f"group {gone}"): "red/s", ("foreign", "group 7"): ""}
+    assert groups(rig) == whole
+    assert lasting(rig) == flows, "with the group went the flow that names it"
+    known = len(rig.loop.drift)
+    rig.idle()
+    assert len(rig.loop.drift) == known, "one repair is enough"
+
+
+def test_a_service_that_takes_anothers_number_keeps_its_group_and_flows(rig: Rig):
+    rig.start()
+    first, second = (name.partition("/")[2] for name in MEETING)
+    serve(rig, second, *many(2))
+    alone = groups(rig)
+    serve(rig, first, *many(2))
+    assert len(groups(rig)) == 2 * len(alone)
+    rig.change("Service", first, None)
+    assert groups(rig) == alone
+    assert rig.loop.drift == []
+
+
+def statistics(rig: Rig) -> dict[str, int]:
+    """Connections over UDP by member."""
+    rig.ovs_call("revalidator/wait")
+    rows = service_statistics(rig.loop.program, rig.switch.flows())
+    return {row["address"]: row["connections"] for row in rows if row["protocol"] == "udp" and "." in row["address"]}
+
+
+def say(rig: Rig, source: str, number: int) -> None:
+    what = IP(src=address(source), dst=CLUSTER) / UDP(sport=number, dport=80) / Raw(b"word")
+    frame = Ether(src=mac(source), dst=GATEWAY_MAC.to_bytes(6, "big").hex(":")) / what
+    rig.ovs_call("netdev-dummy/receive", f"p{PODS[source]}", bytes(frame).hex())
+
+
+def test_connections_reach_members_and_each_is_counted_once(rig: Rig):
+    rig.start()
+    serve(rig, "s", address("b"), address("c"))
+    assert statistics(rig) == {address("b"): 0, address("c"): 0}
+    for number in range(30):
+        say(rig, "a", 40000 + number)
+        say(rig, "a", 40000 + number)
+    reached = {name: [Ether(each) for each in rig.settled("a", name)] for name in ("b", "c")}
+    ports = {name: [each[UDP].sport for each in frames if UDP in each] for name, frames in reached.items()}
+    assert {each[UDP].dport for frames in reached.values() for each in frames if UDP in each} == {8080}
+    assert sorted(ports["b"] + ports["c"]) == sorted(2 * [*range(40000, 40030)])
+    assert all(ports.values()), "both have some of thirty"
+    assert not set(ports["b"]) & set(ports["c"]), "a connection stays with its member"
+    until(lambda: statistics(rig) == {address(name): len(set(found)) for name, found in ports.items()})
+
+
+def test_a_member_is_counted_once_with_what_it_sends_to_itself(rig: Rig):
+    rig.start()
+    serve(rig, "s", address("a"), where="node1")
+    for source in ("a", "b"):
+        say(rig, source, 40000)
+    until(lambda: statistics(rig) == {address("a"): 2})
+
+
+def test_statistics_name_the_port_the_member_and_the_service(rig: Rig):
+    rig.start()
+    serve(rig, "s", address("b"), address("b", 6), where="node1")
+    rows = service_statistics(rig.loop.program, rig.switch.flows())
+    of = {"namespace": "red", "name": "s", "port": 80, "target": 8080, "connections": 0}
+    wanted = [
+        of | {"protocol": p, "address": address("b", family)} for p in ("sctp", "tcp", "udp") for family in (4, 6)
+    ]
+    assert sorted(rows, key=str) == sorted(({key: each[key] for key in rows[0]} for each in wanted), key=str)
