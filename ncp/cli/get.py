@@ -32,6 +32,9 @@ ALIASES = {
     "networkpolicies": "policies",
     "netpol": "policies",
     "rule": "rules",
+    "service": "services",
+    "svc": "services",
+    "virtual-servers": "services",
 }
 _STATE = good_or_bad("learned", "realised", "decided", "host network", "ended", "ok", "in step", "elsewhere", "working")
 _YES = good_or_bad(True)
@@ -94,10 +97,15 @@ def _listing(namespaced: bool) -> Callable[[Callable[..., None]], Callable[..., 
             if namespace and all_namespaces:
                 raise click.UsageError("-n and -A contradict each other; give one")
 
-            def show(rows: list[dict[str, Any]], columns: tuple[Column, ...]) -> None:
+            def show(
+                rows: list[dict[str, Any]],
+                columns: tuple[Column, ...],
+                for_people: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = list,
+            ) -> None:
                 kind = ALIASES.get(function.__name__, function.__name__)
                 kept = [row for row in rows if not namespace or row["namespace"] == namespace]
-                emit(_named(kept, names, kind), columns, output, empty=f"no {kind}")
+                kept = _named(kept, names, kind)
+                emit(for_people(kept) if output in ("table", "wide") else kept, columns, output, empty=f"no {kind}")
 
             function(look(kubeconfig, state), show)
 
@@ -338,6 +346,32 @@ def drift(node: str, state: Path | None, output: str) -> None:
         Column("origin", fold=True),
     )
     emit(found, columns, output, empty="no drift: every switch held what it should")
+
+
+@command.command("services")
+@_listing(namespaced=True)
+def services(world: World, show: Callable[..., None]) -> None:
+    """Virtual servers: members, health, connections."""
+    from ncp.cli import services as view
+
+    columns = (
+        Column("namespace"),
+        Column("name"),
+        Column("type"),
+        Column("addresses", fold=True),
+        Column("ports", fold=True),
+        Column("members", right=True, style=_some_ready),
+        Column("connections", right=True),
+        Column("affinity", right=True, wide=True),
+        Column("local", wide=True),
+        Column("each", "MEMBER", wide=True, fold=True),
+        _FULL,
+    )
+    show(view.services(world), columns, view.table)
+
+
+def _some_ready(value: object) -> str:
+    return "red" if str(value).startswith("0/") else "green"
 
 
 @command.command("policies")

@@ -120,12 +120,12 @@ def statuses(state: Path | None = None) -> dict[str, Json]:
     return {answer["node"]: answer for answer in ask("/v1/status", state)} if sockets(state) else {}
 
 
-def survey(state: Path | None = None) -> tuple[dict[str, Json], dict[str, str]]:
-    """The status of every agent that answers, by node; and of the others, why they do not."""
+def survey(state: Path | None = None, resource: str = "/v1/status") -> tuple[dict[str, Json], dict[str, str]]:
+    """The answer of every agent that gives one, by node; and of the others, why they do not."""
     well, silent = {}, {}
     for path in sockets(state):
         try:
-            answer = get(path, "/v1/status")
+            answer = get(path, resource)
         except AgentError as error:
             silent[path.parent.name if path != DEFAULT_SOCKET else os.uname().nodename] = str(error)
         else:

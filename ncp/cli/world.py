@@ -27,6 +27,11 @@ class World:
     objects: Mapping[str, Sequence[Json]]  # by kind
     agents: Mapping[str, Json]
     silent: Mapping[str, str]
+    state: Path | None = None
+
+    def ask(self, resource: str) -> dict[str, Json]:
+        """What the agents that answer say to something more than their status, by node."""
+        return nodeapi.survey(self.state, resource)[0] if self.agents else {}
 
     @property
     def pods(self) -> Sequence[Json]:
@@ -55,7 +60,7 @@ def look(kubeconfig: str | None, state: Path | None) -> World:
     settings = configuration(state)
     objects = everything(kube)
     agents, silent = nodeapi.survey(state) if _is_ours(path, state) else ({}, {})
-    return World(settings, translated(fabric_of(settings), objects), objects, agents, silent)
+    return World(settings, translated(fabric_of(settings), objects), objects, agents, silent, state)
 
 
 def configuration(state: Path | None) -> Settings:
