@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import pytest
 
 from ncp.cli import nodeapi
+from ncp.cli.services import services
+from ncp.cli.world import look
 from ncp.kube.client import Kube
 from ncp.kube.resources import NETWORK_POLICIES, SERVICES
 from ncp.probe.wire import run_in
@@ -226,3 +228,16 @@ def test_a_pod_reaches_itself_through_its_service_whatever_isolates_it(wire, kub
                 assert talk.says() == "b"
                 assert says(wire, "red/b", addresses[family]) == "b"
                 assert says(wire, "red/a", addresses[family]) == "silence"
+
+
+def test_connections_are_told_by_member_and_added_up_over_nodes(wire, kube):
+    def told():
+        rows = services(look(None, wire.lab.state.root))
+        (row,) = (each for each in rows if each["name"] == "told")
+        return (row["ready"], row["total"], row["connections"], [each["address"] for each in row["members"]])
+
+    with service(wire, kube, "told", members={"app": "b"}, ipFamilyPolicy="SingleStack") as addresses:
+        (member,) = told()[3]
+        for client in CLIENTS:
+            assert says(wire, client, addresses[4]) == "b"
+        wire.lab.wait(lambda: told() == (1, 1, len(CLIENTS), [member]), "each connection is counted")
