@@ -88,14 +88,16 @@ def forbidden(
         rules: the node's, from that intent.
         zones: names of the logical ports here, by zone.
     """
-    owners = {address: port for port in intent.ports.values() for address in port.addresses}
+    owners: dict[Address, LogicalPort] = {}
     worlds: dict[str, World] = {}
     for each in connections:
         port = intent.ports.get(zones.get(each.zone, ""))
-        if port is None:
+        if port is None or not rules.about(port.identity):
             continue
         if port.name not in worlds:
             worlds[port.name] = _world(intent, rules, port)
+        # Where nothing is tracked, as on most switches at most changes, nobody needs to know who has which address.
+        owners = owners or {address: port for port in intent.ports.values() for address in port.addresses}
         verdict = _judge(worlds[port.name], each, port, owners)
         if verdict is not None and not verdict.allowed:
             yield Forbidden(each, port.name, verdict, _fate(intent, rules, verdict))
