@@ -22,6 +22,7 @@ from benchmarks import (
     policycost,
     policywire,
     rulechange,
+    truthtable,
 )
 from benchmarks.figures import Figure
 
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, Callable[[], list[Figure]]] = {
     "policywire": policywire.run,
     "datapath": datapath.run,
     "policycost": policycost.run,
+    "truthtable": truthtable.run,
 }
 
 
