@@ -3,6 +3,7 @@ and a replay touches no namespace but those the file names. Pure."""
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final, get_args
 
@@ -76,7 +77,7 @@ class _Reader:
 
     def refuse(self, where: str, value: Any, allowed: str) -> Refused:
         """The error for a value."""
-        return Refused(f"{self._name}: {where}: {value!r}; allowed: {allowed}")
+        return Refused(f"{self._name}: {where}: {reprlib.repr(value)}; allowed: {allowed}")
 
     def mapping(self, value: Any, where: str) -> Json:
         """A mapping with text for its keys; nothing is an empty one."""
