@@ -6,7 +6,7 @@ from typing import Any
 
 from ncp.kube.client import Kube
 from ncp.kube.errors import NotFound
-from ncp.kube.resources import INTENT, INTENT_CUSTOM, Resource
+from ncp.kube.resources import INTENT, INTENT_CUSTOM, OPTIONAL, Resource
 
 Json = dict[str, Any]
 
@@ -17,8 +17,8 @@ def everything(kube: Kube) -> dict[str, list[Json]]:
     Raises:
         ApiError: the server does not answer, or refuses.
     """
-    found = {each.kind: kube.list(each)[0] for each in INTENT}
-    return found | {each.kind: _served(kube, each) for each in INTENT_CUSTOM}
+    found = {each.kind: kube.list(each)[0] for each in INTENT if each not in OPTIONAL}
+    return found | {each.kind: _served(kube, each) for each in (*OPTIONAL, *INTENT_CUSTOM)}
 
 
 def _served(kube: Kube, resource: Resource) -> list[Json]:

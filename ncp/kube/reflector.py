@@ -11,7 +11,7 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from ncp.kube.client import Kube, WatchStream
-from ncp.kube.errors import ApiError, Gone
+from ncp.kube.errors import ApiError, Gone, NotFound
 from ncp.kube.resources import Resource
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,8 @@ OnChange = Callable[[Key, Json | None, Json | None], None]
 
 FIRST_DELAY: Final = 0.1
 LAST_DELAY: Final = 2.0
+UNSERVED: Final = 10.0
+"""Seconds until a resource that is optional, and not served, is asked for again; well below what :meth:`healthy` allows."""
 TOMBSTONES: Final = 10_000
 """Deleted objects remembered, to recognise an old event about them."""
 
@@ -81,6 +83,7 @@ class Reflector:
         namespace: str = "",
         label_selector: str = "",
         field_selector: str = "",
+        optional: bool = False,
     ):
         self.resource = resource
         self.store = Store()
@@ -91,6 +94,7 @@ class Reflector:
         self.watch_restarts = 0
         self._kube = kube
         self._on_change = on_change
+        self._optional = optional  # the server may not know the resource: then there are no objects of it
         self._scope: dict[str, Any] = {
             "namespace": namespace,
             "label_selector": label_selector,
@@ -145,6 +149,10 @@ class Reflector:
             except Gone as error:
                 log.info("%s: %s; listing anew", self.resource.plural, error)
                 self._version = ""
+            except NotFound as error:
+                if not self._optional:
+                    log.warning("%s: %s; retrying", self.resource.plural, error)
+                self._unserved()
             except ApiError as error:
                 log.warning("%s: %s; retrying", self.resource.plural, error)
                 if error.status or error.reason == "BadEvent":  # it answered, and does not like where we resume
@@ -176,6 +184,17 @@ class Reflector:
         self._version = version
         if not self._stopping.is_set():
             self.synced.set()
+
+    def _unserved(self) -> None:
+        """The server answered that there is no such resource: for an optional one that is an answer, asked for again after a while."""
+        self._version = ""
+        if self._optional:
+            self._heard()
+            for key in list(self._objects):
+                self._change(key, None)
+            if not self._stopping.is_set():
+                self.synced.set()
+            self._stopping.wait(UNSERVED)
 
     def _follow(self) -> None:
         """Watch until the server ends it."""

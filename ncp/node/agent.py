@@ -22,7 +22,7 @@ from ncp.cni.server import CniServer
 from ncp.kube.client import Kube
 from ncp.kube.custom import CustomReflector
 from ncp.kube.reflector import Json, Key, Reflector
-from ncp.kube.resources import INTENT, INTENT_CUSTOM
+from ncp.kube.resources import INTENT, INTENT_CUSTOM, OPTIONAL
 from ncp.node import packetin, views
 from ncp.node.api import NodeApi
 from ncp.node.condition import NodeCondition
@@ -117,7 +117,10 @@ class NodeAgent:
         self.cni = CniServer(place.cni_socket, PodRealiser(self.network, self.ovsdb, self._plumber))
         self.api = NodeApi(place.api_socket, views.paths(self))
         self.reflectors: dict[str, Reflector | CustomReflector] = {
-            **{each.kind: Reflector(kube, each, self._on_change(each.kind)) for each in INTENT},
+            **{
+                each.kind: Reflector(kube, each, self._on_change(each.kind), optional=each in OPTIONAL)
+                for each in INTENT
+            },
             **{each.kind: CustomReflector(kube, each, self._on_change(each.kind)) for each in INTENT_CUSTOM},
         }
         self._wake = threading.Event()

@@ -4,6 +4,8 @@ import time
 
 import pytest
 
+from ncp.kube.reflector import Reflector
+from ncp.kube.resources import Resource
 from tests.kube.conftest import eventually
 from tests.kube.tiny_api import pod
 
@@ -248,3 +250,17 @@ def test_the_store_can_be_walked_while_it_changes(api, diary, reflect):
     for key in reflector.store:
         reflector._objects.pop(key)
     assert len(reflector.store) == 0
+
+
+@pytest.mark.parametrize("optional", [True, False])
+def test_a_resource_that_is_not_served_has_no_objects_where_it_is_optional_and_is_waited_for_where_not(
+    api, kube, optional
+):
+    api.answers += [(404, {"kind": "Status", "code": 404, "reason": "NotFound", "message": "no such resource"})] * 50
+    reflector = Reflector(kube, Resource("nobody.example", "v1", "things", "Thing", True), print, optional=optional)
+    reflector.start()
+    try:
+        assert reflector.synced.wait(2 if optional else 0.5) is optional
+        assert (len(reflector.store), reflector.healthy()) == (0, optional)
+    finally:
+        reflector.stop()
