@@ -19,6 +19,7 @@ from ncp.probe.model import Probe
 from ncp.probe.run import ask
 from ncp.probe.wire import Station, build, packet_socket, run_in
 from tests.wire.conftest import Wire
+from tests.wire.talk import Talk
 
 pytestmark = pytest.mark.lab
 DENY = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
@@ -236,29 +237,9 @@ def test_the_pods_own_node_reaches_it_again_and_again_and_others_do_not(wire, po
 # -- connections that were there before ---------------------------------------------------------------------------
 
 
-class Talk:
-    """A TCP connection from one pod to another's port 8080, line by line."""
-
-    def __init__(self, wire, source, destination, family=4):
-        address = str(wire.end(destination).address(family))
-        self.sock = run_in(wire.end(source).netns, lambda: socket.create_connection((address, 8080), 5))
-        self.sock.settimeout(1.0)
-
-    def says(self) -> str:
-        """The answer to a line; ``silence`` or ``reset`` where there is none."""
-        try:
-            self.sock.sendall(b"who\n")
-            return self.sock.recv(100).decode().strip() or "closed"
-        except TimeoutError:
-            return "silence"
-        except ConnectionError:
-            return "reset"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.sock.close()
+def talk(wire, source, destination, family=4):
+    """From one pod to another's port 8080."""
+    return Talk(wire, source, str(wire.end(destination).address(family)), 8080)
 
 
 @pytest.mark.parametrize(("mode", "then"), [("keep", "c"), ("recheck", "silence"), ("cut", "reset")])
@@ -268,13 +249,13 @@ def test_a_connection_that_is_forbidden_later_fares_as_its_policy_says(wire, pol
         "podSelector": {"matchLabels": {"app": "c"}},
         "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "b"}}}]}],
     }
-    with Talk(wire, "red/a", "red/c", family) as forbidden, Talk(wire, "red/b", "red/c", family) as allowed:
+    with talk(wire, "red/a", "red/c", family) as forbidden, talk(wire, "red/b", "red/c", family) as allowed:
         assert (forbidden.says(), allowed.says()) == ("c", "c")
         policies.apply("later", spec, established=mode)
         assert forbidden.says() == then
         assert [allowed.says() for _ in range(3)] == ["c"] * 3
     with pytest.raises(OSError, match="timed out"):  # a new one, whatever the mode
-        Talk(wire, "red/a", "red/c", family)
+        talk(wire, "red/a", "red/c", family)
 
 
 def test_a_relabelled_peer_loses_its_connection(wire, policies):
@@ -285,11 +266,11 @@ def test_a_relabelled_peer_loses_its_connection(wire, policies):
             "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "a"}}}]}],
         },
     )
-    with Talk(wire, "red/a", "red/c") as talk, Talk(wire, "red/c", "red/b") as other:
-        assert (talk.says(), other.says()) == ("c", "b")
+    with talk(wire, "red/a", "red/c") as ended, talk(wire, "red/c", "red/b") as other:
+        assert (ended.says(), other.says()) == ("c", "b")
         wire.lab.kubectl("label", "pod", "-n", "red", "a", "app=z", "--overwrite")
         try:
-            wire.lab.wait(lambda: talk.says() == "silence", "the connection is cut off", 5)
+            wire.lab.wait(lambda: ended.says() == "silence", "the connection is cut off", 5)
             assert other.says() == "b"
         finally:
             wire.lab.kubectl("label", "pod", "-n", "red", "a", "app=a", "--overwrite")
@@ -298,7 +279,7 @@ def test_a_relabelled_peer_loses_its_connection(wire, policies):
 def test_a_denying_rule_of_a_cut_policy_resets_what_it_ends(wire, policies):
     rule = {"action": "Drop", "direction": "In", "sources": [{"podSelector": {"matchLabels": {"app": "a"}}}]}
     target = [{"podSelector": {"matchLabels": {"app": "c"}}}]
-    with Talk(wire, "red/a", "red/c") as forbidden, Talk(wire, "red/b", "red/c") as allowed:
+    with talk(wire, "red/a", "red/c") as forbidden, talk(wire, "red/b", "red/c") as allowed:
         assert (forbidden.says(), allowed.says()) == ("c", "c")
         policies.apply(
             "ends", {"priority": 5, "appliedTo": target, "rules": [rule]}, resource=SECURITY_POLICIES, established="cut"

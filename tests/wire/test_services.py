@@ -14,6 +14,7 @@ from ncp.cli.world import look
 from ncp.kube.client import Kube
 from ncp.kube.resources import NETWORK_POLICIES, SERVICES
 from ncp.probe.wire import run_in
+from tests.wire.talk import Talk
 
 NODES = ("node1", "node2", "node3")
 LABELS = {"red/a": "a", "red/b": "b", "red/c": "c", "blue/d": "d"}
@@ -74,34 +75,6 @@ def says(wire, client, address, port=80, protocol=socket.SOCK_STREAM):
                 return "refused"
 
     return run_in(wire.end(client).netns, ask)
-
-
-class Talk:
-    """A client's connection to an address, line by line."""
-
-    def __init__(self, wire, client, address, port, protocol=socket.SOCK_STREAM):
-        def connect():
-            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, protocol)
-            sock.settimeout(2)
-            sock.connect((address, port))
-            return sock
-
-        self.sock = run_in(wire.end(client).netns, connect)
-
-    def says(self):
-        try:
-            self.sock.send(b"who\n")
-            return self.sock.recv(100).decode().strip() or "closed"
-        except TimeoutError:
-            return "silence"
-        except ConnectionError:
-            return "reset"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.sock.close()
 
 
 @contextmanager

@@ -1,0 +1,41 @@
+"""A conversation of a pod with an address, line by line."""
+
+from __future__ import annotations
+
+import socket
+
+from ncp.probe.wire import run_in
+
+
+class Talk:
+    """A connection, or datagrams, from a pod; closed at the end of the block. Connecting raises OSError."""
+
+    def __init__(self, wire, client, address, port, protocol=socket.SOCK_STREAM):
+        def connect():
+            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, protocol)
+            try:
+                sock.settimeout(5)
+                sock.connect((address, port))
+                sock.settimeout(1)
+            except OSError:
+                sock.close()
+                raise
+            return sock
+
+        self.sock = run_in(wire.end(client).netns, connect)
+
+    def says(self) -> str:
+        """The answer to a line; ``silence``, ``closed`` or ``reset`` where there is none."""
+        try:
+            self.sock.send(b"who\n")
+            return self.sock.recv(100).decode().strip() or "closed"
+        except TimeoutError:
+            return "silence"
+        except ConnectionError:
+            return "reset"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.sock.close()
