@@ -23,7 +23,24 @@ WHERE: Final = (
     click.option("--state", type=click.Path(path_type=Path), default=None, help="The lab's state directory."),
 )
 FAMILY: Final = click.option("--family", multiple=True, type=click.Choice(["4", "6"]), help="Default: both.")
+SAVE: Final = click.option(
+    "--save",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Where case files go.  [default: verify-cases]",
+)
 OUTPUT: Final = click.option("-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True)
+
+
+def _trace(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "--trace",
+        type=click.Choice(["all", "sample", "none"]),
+        default=default,
+        show_default=True,
+        help="Which probes the flows are asked about.",
+    )
 
 
 class Failure(click.ClickException):
@@ -63,20 +80,8 @@ def where(function: Callable[..., Any]) -> Callable[..., Any]:
 @FAMILY
 @click.option("--external", is_flag=True, help="With the host beyond tier-0 as source and destination.")
 @click.option("--nodes", is_flag=True, help="With the nodes themselves as sources and destinations.")
-@click.option(
-    "--trace",
-    type=click.Choice(["all", "sample", "none"]),
-    default="all",
-    show_default=True,
-    help="Which probes the flows are asked about.",
-)
-@click.option(
-    "--save",
-    "directory",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=None,
-    help="Where case files go.  [default: verify-cases]",
-)
+@_trace("all")
+@SAVE
 @click.option(
     "-f",
     "--policy",
@@ -246,20 +251,8 @@ def _prefix(context: click.Context, option: click.Parameter, value: str | None) 
     help="Cases whose name, or one of whose features or events, is like this: 'peer-*'.",
 )
 @FAMILY
-@click.option(
-    "--trace",
-    type=click.Choice(["all", "sample", "none"]),
-    default="sample",
-    show_default=True,
-    help="Which probes the flows are asked about.",
-)
-@click.option(
-    "--save",
-    "directory",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=None,
-    help="Where case files go.  [default: verify-cases]",
-)
+@_trace("sample")
+@SAVE
 @click.option(
     "--prefix",
     default=None,
