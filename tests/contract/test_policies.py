@@ -148,7 +148,7 @@ CONDITION = {
     "type": "Accepted",
     "status": "True",
     "reason": "Understood",
-    "message": "",
+    "message": "as published",  # not empty: kube-apiserver 1.20 takes an empty required string for null
     "lastTransitionTime": "2026-01-02T03:04:05Z",
     "observedGeneration": 1,
 }
