@@ -1,10 +1,14 @@
-"""Pools of single addresses: SNAT addresses, virtual addresses of services."""
+"""Pools of single addresses: SNAT addresses, virtual addresses of services.
+
+Time is an argument: seconds on whatever clock the caller keeps; a pool only compares.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from math import inf
 from typing import NamedTuple
 
 from ipam.address import Address, Family, parse_address, parse_prefix
@@ -72,14 +76,27 @@ def _parse_range(text: str) -> AddressRange:
     return AddressRange(first.family, first.value, last.value)
 
 
+class Usage(NamedTuple):
+    """How many addresses are free, held and resting."""
+
+    free: int
+    held: int
+    resting: int
+
+
 @dataclass(frozen=True, slots=True)
 class IpPool:
-    """Addresses handed out singly, lowest free first in the order of the ranges; one address per owner and family."""
+    """Addresses handed out singly, lowest free first in the order of the ranges; one address per owner and family.
+
+    A released address may rest: others are given before it, and it only where there is no other. One whose rest has no
+    end (``inf``) is kept from :meth:`allocate` until it is given another.
+    """
 
     ranges: tuple[AddressRange, ...]
-    _used: tuple[Numbers, ...]  # one set of offsets per range
+    _used: tuple[Numbers, ...]  # one set of offsets per range, of addresses held or resting
     _owners: Table[tuple[str, int], Address] = field(default_factory=Table)
     _holders: Table[Address, str] = field(default_factory=Table)
+    _resting: Table[Address, float] = field(default_factory=Table)  # until when
 
     @classmethod
     def of(cls, ranges: Iterable[AddressRange]) -> IpPool:
@@ -97,8 +114,25 @@ class IpPool:
         """How many addresses are given."""
         return len(self._holders)
 
+    @property
+    def families(self) -> frozenset[Family]:
+        """Families it has addresses of."""
+        return frozenset(span.family for span in self.ranges)
+
+    def usage(self, family: Family) -> Usage:
+        """Its addresses of one family, counted."""
+        held = sum(1 for address in self._holders if address.family == family)
+        resting = sum(1 for address in self._resting if address.family == family)
+        size = sum(span.size for span in self.ranges if span.family == family)
+        return Usage(size - held - resting, held, resting)
+
+    def covers(self, address: Address) -> bool:
+        """Whether an address is one of the pool's."""
+        return any(span.covers(address) for span in self.ranges)
+
     def allocate(self, owner: str, family: Family = 4) -> tuple[Address | None, IpPool]:
-        """The owner's address: the one it holds already, or the lowest free one; None when the pool is exhausted."""
+        """The owner's address: the one it holds already, or the lowest free one, or, where none is free, the one whose
+        rest ends first; None when the pool is exhausted."""
         if (own := self._owners.get((owner, family))) is not None:
             return own, self
         for at, span in enumerate(self.ranges):
@@ -108,10 +142,14 @@ class IpPool:
             if offset is not None:
                 address = Address(family, span.first + offset)
                 return address, self._give(at, address, owner)
-        return None, self
+        rests = [(until, a) for a, until in self._resting.items() if a.family == family and until < inf]
+        if not rests:
+            return None, self
+        _, address = min(rests)
+        return address, self._give(self._place(address), address, owner)
 
     def claim(self, address: Address, owner: str) -> IpPool:
-        """Give exactly this address.
+        """Give exactly this address, resting or not.
 
         Raises:
             AddressHeld: somebody else has it.
@@ -124,31 +162,59 @@ class IpPool:
             raise AddressHeld(address, holder)
         if (own := self._owners.get((owner, address.family))) is not None:
             raise ValueError(f"{owner} holds {own} already; release it before claiming {address}")
-        for at, span in enumerate(self.ranges):
-            if span.covers(address):
-                return self._give(at, address, owner)
-        raise ValueError(f"address {address} is not in the pool {', '.join(map(str, self.ranges))}")
+        if not self.covers(address):
+            raise ValueError(f"address {address} is not in the pool {', '.join(map(str, self.ranges))}")
+        return self._give(self._place(address), address, owner)
 
     def release(self, owner: str) -> IpPool:
         """Take back all that an owner holds; nothing happens when it holds nothing."""
         pool = self
         for family in (4, 6):
             address = pool._owners.get((owner, family))
-            if address is None:
-                continue
-            at = next(i for i, span in enumerate(pool.ranges) if span.covers(address))
-            used = pool._used[at].remove(address.value - pool.ranges[at].first)
-            pool = replace(
-                pool,
-                _used=(*pool._used[:at], used, *pool._used[at + 1 :]),
-                _owners=pool._owners.drop((owner, family)),
-                _holders=pool._holders.drop(address),
-            )
+            if address is not None:
+                pool = pool._free(address)
+        return pool
+
+    def rest(self, address: Address, until: float) -> IpPool:
+        """Take an address of the pool back from whoever has it, and let it rest until a time instead of what was said
+        before."""
+        at = self._place(address)
+        pool = self._free(address)
+        used = pool._used[at].add(address.value - self.ranges[at].first)
+        return replace(
+            pool, _used=(*pool._used[:at], used, *pool._used[at + 1 :]), _resting=pool._resting.put(address, until)
+        )
+
+    def expire(self, now: float) -> IpPool:
+        """This pool with every rest ended that ends at or before ``now``."""
+        pool = self
+        for address, until in self._resting.items():
+            if until <= now:
+                pool = pool._free(address)
         return pool
 
     def holder(self, address: Address) -> str | None:
         """Who has an address."""
         return self._holders.get(address)
+
+    def rest_of(self, address: Address) -> float | None:
+        """Until when an address rests, if it does."""
+        return self._resting.get(address)
+
+    def _place(self, address: Address) -> int:
+        """The number of the range that an address of the pool is in."""
+        return next(at for at, span in enumerate(self.ranges) if span.covers(address))
+
+    def _free(self, address: Address) -> IpPool:
+        at, owners, holder = self._place(address), self._owners, self._holders.get(address)
+        used = self._used[at].remove(address.value - self.ranges[at].first)
+        return replace(
+            self,
+            _used=(*self._used[:at], used, *self._used[at + 1 :]),
+            _owners=owners if holder is None else owners.drop((holder, address.family)),
+            _holders=self._holders.drop(address),
+            _resting=self._resting.drop(address),
+        )
 
     def _give(self, at: int, address: Address, owner: str) -> IpPool:
         used = self._used[at].add(address.value - self.ranges[at].first)
@@ -157,4 +223,5 @@ class IpPool:
             _used=(*self._used[:at], used, *self._used[at + 1 :]),
             _owners=self._owners.put((owner, address.family), address),
             _holders=self._holders.put(address, owner),
+            _resting=self._resting.drop(address),
         )

@@ -1,3 +1,5 @@
+from math import inf
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +41,23 @@ def test_a_claimed_address_belongs_to_its_owner_alone():
         have.claim(parse_address("10.0.0.9"), "b")
     assert have.claim(parse_address("10.0.0.1"), "a") is have
     assert str(have.allocate("b")[0]) == "10.0.0.2"
+
+
+def test_what_rests_is_given_last_and_what_rests_without_end_never():
+    first, second, third = map(parse_address, ("10.0.0.1", "10.0.0.2", "10.0.0.3"))
+    have = pool("10.0.0.1-10.0.0.3, fd00::1").claim(first, "a").rest(first, 50.0).rest(second, 40.0).rest(third, inf)
+    assert have.usage(4) == (0, 0, 3)
+    assert have.usage(6) == (1, 0, 0)
+    assert (have.holder(first), have.rest_of(first), have.rest_of(third)) == (None, 50.0, inf)
+    assert have.allocate("b")[0] == second, "the rest that ends first"
+    assert have.expire(49.0).allocate("b")[0] == second
+    assert have.expire(50.0).usage(4) == (2, 0, 1)
+    assert have.expire(50.0).allocate("b")[0] == first
+    _, have = have.allocate("b")
+    _, have = have.allocate("c")
+    assert have.allocate("d") == (None, have)
+    assert have.claim(third, "d").usage(4) == (0, 3, 0)
+    assert have.rest(third, 0.0).expire(0.0).allocate("d")[0] == third
 
 
 @pytest.mark.parametrize(
