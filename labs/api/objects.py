@@ -12,7 +12,7 @@ from labs.api.decode import read_object
 from labs.api.errors import ApiError, Cause, already_exists, bad_request, conflict, forbidden, invalid, not_found
 from labs.api.lifecycle import Deletion, Write, Written, finished, grace_of, same, with_propagation
 from labs.api.resources import Catalog, Resource
-from labs.api.services import Refused, ServiceAddresses
+from labs.api.services import Refused, ServiceAddresses, leave_type
 from labs.api.store import Entry, Key, Store, encode
 
 Obj = dict[str, Any]
@@ -271,6 +271,8 @@ class Objects:
         if resource.custom is not None:
             crds.complete(resource, obj, before, subresource)
             return warnings
+        if resource.store == "services" and before is not None:
+            leave_type(obj.get("spec") or {}, before["spec"])
         defaults.default(obj)
         if resource.kind == "CustomResourceDefinition":
             warnings = crds.complete_definition(obj, before, self.catalog)

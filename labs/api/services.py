@@ -18,6 +18,8 @@ FIRST_GIVEN = 256
 NODE_PORTS = range(30000, 32768)
 _FOR_OUTSIDE = ("externalTrafficPolicy", "healthCheckNodePort", "allocateLoadBalancerNodePorts")
 """Fields of Services that are reached from outside the cluster."""
+_FOR_BALANCERS = ("loadBalancerClass", "allocateLoadBalancerNodePorts")
+"""Fields that only a Service of type LoadBalancer may have; one that changes its type loses them unless they change as well."""
 _DUAL = ("PreferDualStack", "RequireDualStack")
 
 
@@ -147,6 +149,14 @@ class ServiceAddresses:
                 self._next_port = port + 1
                 return port
         raise Refused(denied("spec.ports", f"no free node port in {NODE_PORTS[0]}-{NODE_PORTS[-1]}"))
+
+
+def leave_type(spec: dict[str, Any], before: dict[str, Any]) -> None:
+    """Drops what only the former type of a Service had and the writer did not ask for anew."""
+    if before.get("type") == "LoadBalancer" and spec.get("type") != "LoadBalancer":
+        for field in _FOR_BALANCERS:
+            if field in spec and spec[field] == before.get(field):
+                del spec[field]
 
 
 def _families(spec: dict[str, Any], asked: list[str]) -> list[str]:

@@ -7,8 +7,9 @@ from ipaddress import ip_address
 from typing import Any
 
 from labs.api import networkpolicy
+from labs.api.addresses import prefix
 from labs.api.errors import Cause, denied, duplicate, required, unsupported, wrong
-from labs.api.names import broken, label_faults, metadata_faults
+from labs.api.names import broken, key_fault, label_faults, metadata_faults
 from labs.api.ports import PROTOCOLS, number_fault
 from labs.api.selectors import labels_select
 
@@ -182,8 +183,7 @@ def _service(obj: Obj, old: Obj | None) -> Iterator[Cause]:
         yield required("spec.ports")
     if spec.get("sessionAffinity") not in ("None", "ClientIP"):
         yield unsupported("spec.sessionAffinity", spec.get("sessionAffinity"), ("ClientIP", "None"))
-    if spec.get("type") != "LoadBalancer" and spec.get("loadBalancerClass"):
-        yield denied("spec.loadBalancerClass", "may only be used when `type` is 'LoadBalancer'")
+    yield from _balancer(spec, (old or {}).get("spec") or {})
     for place, address in enumerate(spec.get("externalIPs", ())):
         if not _family(address):
             yield wrong(
@@ -191,6 +191,25 @@ def _service(obj: Obj, old: Obj | None) -> Iterator[Cause]:
             )
     yield from label_faults(spec.get("selector") or {}, "spec.selector")
     yield from _service_ports(spec.get("ports", ()))
+
+
+def _balancer(spec: Obj, before: Obj) -> Iterator[Cause]:
+    """What a Service says of its load balancer."""
+    ranges, named = spec.get("loadBalancerSourceRanges") or (), spec.get("loadBalancerClass")
+    if spec.get("type") != "LoadBalancer":
+        for field in ("loadBalancerClass", "allocateLoadBalancerNodePorts"):
+            if spec.get(field) is not None:
+                yield denied(f"spec.{field}", "may only be used when `type` is 'LoadBalancer'")
+        if ranges:
+            yield wrong("spec.LoadBalancerSourceRanges", "", "may only be used when `type` is 'LoadBalancer'")
+        return
+    if before.get("type") == "LoadBalancer" and named != before.get("loadBalancerClass"):
+        yield wrong("spec.loadBalancerClass", named, "may not change once set")
+    elif named is not None and (fault := key_fault(named)):
+        yield wrong("spec.loadBalancerClass", named, fault)
+    if any(prefix(str(each).strip()) is None for each in ranges):
+        why = "must be a list of IP ranges. For example, 10.240.0.0/24,10.250.0.0/24 "
+        yield wrong("spec.LoadBalancerSourceRanges", ",".join(map(str, ranges)), why)
 
 
 def _service_ports(ports: Any) -> Iterator[Cause]:

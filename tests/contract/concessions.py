@@ -21,6 +21,7 @@ CONCESSIONS: dict[str, tuple[int, int]] = {
     "policy/v1": (1, 21),
     "endPort of network policies": (1, 21),
     "internalTrafficPolicy": (1, 21),
+    "load balancer classes": (1, 22),
     "server-side apply tracks subresources": (1, 22),
     "services keep their addresses when replaced": (1, 23),
     "field validation": (1, 25),

@@ -206,6 +206,32 @@ def test_a_service_changes_its_type_and_back(api: Client, ns: str) -> None:
     assert "externalTrafficPolicy" not in plain
 
 
+def test_what_only_a_load_balancer_has_goes_with_the_type_but_its_status_is_the_writers(api: Client, ns: str) -> None:
+    path = core(ns, "services") + "/web"
+    spec = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+    made = api.post(core(ns, "services"), service("web", **spec)).must(201).body["spec"]
+    assert made["healthCheckNodePort"] not in (0, made["ports"][0]["nodePort"])
+    balancer = {"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}
+    assert api.merge(path + "/status", balancer).must(200).body["status"] == balancer["status"]
+    assert api.merge(path, {"spec": {"sessionAffinity": "ClientIP"}}).must(200).body["status"] == balancer["status"]
+
+    plain = api.merge(path, {"spec": {"type": "ClusterIP"}}).must(200).body
+    assert plain["status"] == balancer["status"]
+    assert not {"healthCheckNodePort", "externalTrafficPolicy", "allocateLoadBalancerNodePorts"} & plain["spec"].keys()
+
+
+def test_the_class_of_a_load_balancer_stays_as_long_as_the_type(server: Server, ns: str) -> None:
+    server.needs("load balancer classes")
+    api, path = server.client, core(ns, "services") + "/web"
+    api.post(core(ns, "services"), service("web", type="LoadBalancer", loadBalancerClass="example.com/a")).must(201)
+    changed = api.merge(path, {"spec": {"loadBalancerClass": "example.com/b"}}).must(422, "Invalid").body
+    assert changed["details"]["causes"][0]["field"] == "spec.loadBalancerClass"
+    api.merge(path, {"spec": {"loadBalancerClass": None}}).must(422, "Invalid")
+    assert "loadBalancerClass" not in api.merge(path, {"spec": {"type": "NodePort"}}).must(200).body["spec"]
+    again = {"spec": {"type": "LoadBalancer", "loadBalancerClass": "example.com/b"}}
+    assert api.merge(path, again).must(200).body["spec"]["loadBalancerClass"] == "example.com/b"
+
+
 def test_session_affinity_is_defaulted(api: Client, ns: str) -> None:
     made = api.post(core(ns, "services"), service("web", sessionAffinity="ClientIP")).must(201).body["spec"]
     assert made["sessionAffinityConfig"] == {"clientIP": {"timeoutSeconds": 10800}}
@@ -222,6 +248,12 @@ def test_session_affinity_is_defaulted(api: Client, ns: str) -> None:
         ([{"port": 80}], {"type": "Other"}, "spec.type"),
         ([{"port": 80}], {"sessionAffinity": "Other"}, "spec.sessionAffinity"),
         ([{"port": 80}], {"type": "ExternalName"}, "spec.externalName"),
+        ([{"port": 80}], {"loadBalancerSourceRanges": ["10.0.0.0/8"]}, "spec.LoadBalancerSourceRanges"),
+        (
+            [{"port": 80}],
+            {"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.0/8", "10.0.0.1"]},
+            "spec.LoadBalancerSourceRanges",
+        ),
         ([{"port": 80}], {"externalIPs": ["nonsense"]}, "spec.externalIPs[0]"),
     ],
 )
