@@ -3,28 +3,54 @@
 from __future__ import annotations
 
 import configparser
+from itertools import pairwise
 from pathlib import Path
 
 from ipam.address import Prefix
+from ipam.pool import AddressRange
 from labs.errors import UsageError
 from labs.state import State
 from topologies.spec import Topology
 
 CONTAINER_BLOCKS = "10.4.0.0/16, fd00:10:4::/48"
 NO_SNAT_BLOCKS = "10.5.0.0/16, fd00:10:5::/48"
+POOL = "lab"
+"""Name of the pool of virtual addresses."""
+POOL_HOSTS = {4: (200, 239), 6: (0x200, 0x23F)}
+"""Its first and last host in the network of the node that pods' traffic leaves by: .200 to .239, ::200 to ::23f."""
 
 
 def render(state: State, topology: Topology) -> dict[str, dict[str, str]]:
     """Sections and options of a lab's configuration."""
     return {
         "coe": {"cluster": f"lab-{state.lab}"},
-        "nsx_v3": {"container_ip_blocks": CONTAINER_BLOCKS, "no_snat_ip_blocks": NO_SNAT_BLOCKS},
+        "nsx_v3": {
+            "container_ip_blocks": CONTAINER_BLOCKS,
+            "no_snat_ip_blocks": NO_SNAT_BLOCKS,
+            "external_ip_pools_lb": ", ".join(f"{POOL}={span}" for span in virtual_addresses(topology)),
+        },
         "nsx_node_agent": {
             "mtu": str(min(network.mtu for network in topology.networks)),
             "enable_ipv6": "True",
         },
         "ncp": {"exit_node": topology.exit_node.name},
     }
+
+
+def virtual_addresses(topology: Topology) -> list[AddressRange]:
+    """Addresses for load balancers: those of :data:`POOL_HOSTS` that the network has and that no host or router holds."""
+    network = topology.network(topology.exit_node.link.network)
+    hosts = [link for links in topology.links().values() for link in links]
+    taken = {each.address for link in hosts for each in (*link.addresses, *topology.external.upstream)}
+    found: list[AddressRange] = []
+    for prefix in network.prefixes:
+        first, last = (prefix.value + host for host in POOL_HOSTS[prefix.family])
+        last = min(last, prefix.last - 1)  # the last one of an IPv4 network is for broadcasts
+        inside = sorted(each.value for each in taken if each.family == prefix.family and first <= each.value <= last)
+        for start, end in pairwise((first - 1, *inside, last + 1)):
+            if start + 1 < end:
+                found.append(AddressRange(prefix.family, start + 1, end - 1))
+    return found
 
 
 def write(state: State, topology: Topology, given: Path | None) -> None:

@@ -147,10 +147,18 @@ def _blocks(settings: Settings) -> list[str]:
     for name in ("container_ip_blocks", "no_snat_ip_blocks"):
         networks += [(f"[nsx_v3] {name}", block) for block in getattr(nsx, name)]
     networks += [(f"[ncp] {name}", getattr(ours, name)) for name in ("transit_v4", "transit_v6") if getattr(ours, name)]
-    return [
+    found = [
         f"{one} {first} overlaps {other} {second}; networks must not share addresses"
         for (one, first), (other, second) in combinations(networks, 2)
         if first.overlaps(second)
+    ]
+    return found + [
+        f"[nsx_v3] external_ip_pools_lb {span} of pool {pool.name} overlaps {name} {network}; addresses of load balancers "
+        "must not be any pod's or the transit segment's"
+        for pool in nsx.external_ip_pools_lb
+        for span in pool.ranges
+        for name, network in networks
+        if span.family == network.family and span.first <= network.last and network.value <= span.last
     ]
 
 

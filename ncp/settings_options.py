@@ -16,6 +16,7 @@ from ncp.settings_types import (
     choice,
     integer,
     number,
+    pools,
     prefix,
     prefixes,
     ranges,
@@ -209,7 +210,14 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "nsx_v3", "ip_reallocation_time", _SECONDS, "60", "Seconds a released address rests.", "works", runtime=True
     ),
     Option("nsx_v3", "external_ip_pools", ranges(), "", "Addresses that namespaces are translated to."),
-    Option("nsx_v3", "external_ip_pools_lb", ranges(), "", "Addresses of load balancers."),
+    Option(
+        "nsx_v3",
+        "external_ip_pools_lb",
+        pools(),
+        "",
+        "Pools of virtual addresses for services of type LoadBalancer.",
+        "works",
+    ),
     Option("nsx_v3", "sync_realization", _BOOL, "True", "Wait until a decision is realised."),
     # -- nsx_v3: routers
     Option(
@@ -269,7 +277,14 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("nsx_v3", "enable_rule_tag", _BOOL, "True", "Tag firewall logs with the cluster's name."),
     Option("nsx_v3", "enable_nsx_err_crd", _BOOL, "False", "Report errors as NSXError resources."),
     # -- nsx_v3: load balancing
-    Option("nsx_v3", "use_native_loadbalancer", _BOOL, "True", "Serve Services of type LoadBalancer and Ingresses."),
+    Option(
+        "nsx_v3",
+        "use_native_loadbalancer",
+        _BOOL,
+        "True",
+        "Serve Services of type LoadBalancer that name no class (those of class ncp/native always).",
+        "works",
+    ),
     Option("nsx_v3", "l4_lb_auto_scaling", _BOOL, "True", "Make further load balancers when one is full."),
     Option("nsx_v3", "l4_lb_auto_scaling_local_cache", _BOOL, "True", "Remember how full they are."),
     Option(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from ipam import pool
 from ipam.address import Address, Prefix, parse_address, parse_prefix
 
 NOTHING: Final = {"", "<none>", "none"}
 """Ways to write an unset option."""
+_POOL_NAME: Final = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 _TRUE: Final = {"true", "yes", "on", "1"}
 _FALSE: Final = {"false", "no", "off", "0"}
 
@@ -34,6 +37,18 @@ class AddressRange(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.first}-{self.last}"
+
+
+class AddressPool(NamedTuple):
+    """Addresses with a name. A pool that was given none has the text of its one entry as its name."""
+
+    name: str
+    ranges: tuple[pool.AddressRange, ...]
+
+    def __str__(self) -> str:
+        if re.fullmatch(_POOL_NAME, self.name) and not _is_range(self.name):
+            return ", ".join(f"{self.name}={each}" for each in self.ranges)
+        return self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +188,17 @@ def ranges() -> Kind:
     )
 
 
+def pools() -> Kind:
+    """A comma-separated list of named pools of addresses; entries of one name are one pool. No address is in two."""
+    return Kind(
+        "list of pools",
+        "NAME=RANGE entries separated by commas, RANGE being an address, a network (ADDRESS/LENGTH) or FIRST-LAST of either "
+        "family; entries of one name are one pool, and one without NAME= is called as it is written",
+        _pools,
+        _listed,
+    )
+
+
 def addresses() -> Kind:
     """A comma-separated list of addresses."""
     return Kind(
@@ -202,6 +228,30 @@ def _items(raw: str) -> list[str]:
     """NCP writes an empty list as ``[]``."""
     bare = raw[1:-1] if raw.startswith("[") and raw.endswith("]") else raw
     return [] if bare.lower() in NOTHING else [item.strip() for item in bare.split(",") if item.strip()]
+
+
+def _pools(raw: str) -> tuple[AddressPool, ...]:
+    found: dict[str, tuple[pool.AddressRange, ...]] = {}
+    for item in _items(raw):
+        name, equals, text = (part.strip() for part in item.rpartition("="))
+        if equals and (not re.fullmatch(_POOL_NAME, name) or _is_range(name)):
+            raise ValueError(
+                f"{name!r} in {item!r} is no name of a pool: that is 1 to 63 letters, digits, '-', '_' and '.', and no address"
+            )
+        found[name or text] = (*found.get(name or text, ()), *pool.parse_ranges(text))
+    spans = sorted((span, name) for name, ranges in found.items() for span in ranges)
+    for (one, first), (other, second) in pairwise(spans):
+        if one.family == other.family and other.first <= one.last:
+            raise ValueError(f"{one} of pool {first} overlaps {other} of pool {second}")
+    return tuple(AddressPool(*each) for each in found.items())
+
+
+def _is_range(text: str) -> bool:
+    try:
+        pool.parse_ranges(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _range(item: str) -> AddressRange:

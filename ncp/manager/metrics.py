@@ -28,6 +28,16 @@ class BlockUsage(NamedTuple):
     used: int
 
 
+class PoolUsage(NamedTuple):
+    """Virtual addresses of one pool and family."""
+
+    pool: str
+    family: int
+    free: int
+    held: int
+    resting: int
+
+
 class Stats(NamedTuple):
     """What the books hold, at one moment."""
 
@@ -36,6 +46,8 @@ class Stats(NamedTuple):
     pods: int = 0
     waiting: int = 0
     vnis: int = 0
+    pools: tuple[PoolUsage, ...] = ()
+    waiting_services: int = 0
 
 
 class Meters:
@@ -82,8 +94,20 @@ class _Addresses(Collector):
         for block in stats.blocks:
             subnets.add_metric([block.block, "used"], block.used)
             subnets.add_metric([block.block, "free"], block.subnets - block.used)
+        virtual = GaugeMetricFamily(
+            "ncp_manager_virtual_addresses", "Addresses of load balancers by state", labels=["pool", "family", "state"]
+        )
+        for pool in stats.pools:
+            for state, count in (("free", pool.free), ("held", pool.held), ("resting", pool.resting)):
+                virtual.add_metric([pool.pool, str(pool.family), state], count)
         yield addresses
+        yield virtual
         yield subnets
         yield GaugeMetricFamily("ncp_manager_ports", "Pods that have a port", value=stats.pods)
         yield GaugeMetricFamily("ncp_manager_waiting_pods", "Pods that wait for an address", value=stats.waiting)
+        yield GaugeMetricFamily(
+            "ncp_manager_waiting_services",
+            "Services of type LoadBalancer that wait for an address",
+            value=stats.waiting_services,
+        )
         yield GaugeMetricFamily("ncp_manager_vnis", "Logical switches", value=stats.vnis)

@@ -14,6 +14,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from ncp.kube.client import Kube
 from ncp.kube.election import Election
+from ncp.manager.demand import load_balancing
 from ncp.manager.layout import layout
 from ncp.manager.metrics import Meters, Stats
 from ncp.manager.term import Term
@@ -39,6 +40,7 @@ class Service:
         self._kube = kube
         self._run_time = settings.k8s.enable_ncp_setting_crd
         self._fabric = fabric_of(settings)
+        self._balancing = load_balancing(settings)
         self._term: Term | None = None
         ha = settings.ha
         update = ha.master_timeout - ha.heartbeat_period if ha.update_timeout is None else ha.update_timeout
@@ -74,6 +76,7 @@ class Service:
             self.meters,
             run_time=self._run_time,
             fabric=self._fabric,
+            balancing=self._balancing,
         )
         self.meters.leader.set(1)
         try:

@@ -18,6 +18,7 @@ from ncp.kube.client import Kube
 from ncp.kube.reflector import Reflector
 from ncp.kube.resources import NAMESPACES, PODS
 from ncp.manager.decide import Books
+from ncp.manager.demand import LoadBalancing
 from ncp.manager.layout import Layout, overridden
 from ncp.manager.metrics import Meters, Stats
 from ncp.manager.outbox import NAMESPACE, POD, Ref
@@ -26,6 +27,7 @@ from ncp.manager.rebuild import rebuild
 from ncp.manager.records import namespace_record, pod_record
 from ncp.manager.runtime import Overrides, RunTimeSettings
 from ncp.manager.stats import stats_of
+from ncp.manager.vips import VirtualAddresses
 from ncp.manager.write import Outcome, Writer, is_stale
 from ncp.translate.intent import Fabric
 
@@ -61,11 +63,13 @@ class Term:
         *,
         run_time: bool = False,
         fabric: Fabric | None = None,
+        balancing: LoadBalancing | None = None,
     ):
         self._layout, self._leading, self._meters = layout, leading, meters
         self._inbox: queue.SimpleQueue[Seen | Outcome | Overrides] = queue.SimpleQueue()
         self._settings = RunTimeSettings(kube, leading=leading, report=self._inbox.put) if run_time else None
         self._policies = PolicyStatus(kube, fabric, leading) if fabric else None
+        self._vips = VirtualAddresses(kube, balancing, leading) if balancing else None
         self._kube = kube
         self._lock = threading.Lock()  # statistics are read from another thread
         self._books: Books | None = None
@@ -98,7 +102,7 @@ class Term:
         try:
             for reflector in self.reflectors:
                 reflector.start()
-            for service in (self._settings, self._policies):
+            for service in (self._settings, self._policies, self._vips):
                 if service:
                     service.start()
             if self._listed(stop):
@@ -106,7 +110,7 @@ class Term:
                 while not stop.is_set() and self._leading():
                     self._step(writer)
         finally:
-            for service in (self._settings, self._policies):
+            for service in (self._settings, self._policies, self._vips):
                 if service:
                     service.stop()
             for reflector in self.reflectors:
@@ -120,7 +124,10 @@ class Term:
     def stats(self) -> Stats:
         """What the books hold now."""
         with self._lock:
-            return stats_of(self._books) if self._books else Stats()
+            found = stats_of(self._books) if self._books else Stats()
+        if self._vips is None:
+            return found
+        return found._replace(pools=self._vips.usage(), waiting_services=self._vips.waiting())
 
     def _listed(self, stop: threading.Event) -> bool:
         for reflector in self.reflectors:
@@ -153,6 +160,7 @@ class Term:
                     objects[seen.ref] = seen.obj
             elif isinstance(seen, Overrides):
                 layout = overridden(self._layout, seen.values)
+                self._rest_vips(layout.rest)
         self._versions = {ref: _version(obj) for ref, obj in objects.items()}
         namespaces = [namespace_record(obj) for (kind, _), obj in objects.items() if kind == NAMESPACE]
         pods = [pod_record(obj) for (kind, _), obj in objects.items() if kind == POD]
@@ -192,9 +200,15 @@ class Term:
             self._see(message)
         elif isinstance(message, Overrides):
             assert self._books is not None
-            self._books.set_rest(overridden(self._layout, message.values).rest)
+            rest = overridden(self._layout, message.values).rest
+            self._books.set_rest(rest)
+            self._rest_vips(rest)
         else:
             self._end(message)
+
+    def _rest_vips(self, seconds: float) -> None:
+        if self._vips:
+            self._vips.set_rest(seconds)
 
     def _see(self, seen: Seen) -> None:
         assert self._books is not None

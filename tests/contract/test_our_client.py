@@ -10,10 +10,13 @@ import pytest
 
 from ncp.kube.client import AlreadyExists, ApiError, Conflict, Invalid, Kube, NotFound
 from ncp.kube.reflector import Key, Reflector
-from ncp.kube.resources import CONFIG_MAPS, EVENTS, PODS
+from ncp.kube.resources import CONFIG_MAPS, EVENTS, PODS, SERVICES
+from ncp.manager.demand import LoadBalancing
+from ncp.manager.vips import VirtualAddresses
+from ncp.settings import parse
 
 from .concessions import Server
-from .shapes import config_map, core, pod
+from .shapes import config_map, core, pod, service
 
 
 @pytest.fixture
@@ -132,4 +135,27 @@ def test_a_reflector_follows(kube: Kube, server: Server, ns: str) -> None:
         assert set(reflector.store) == {(ns, "second")}
         assert reflector.healthy()
     finally:
+        reflector.stop()
+
+
+def test_virtual_addresses_are_written_once_and_cleared(kube: Kube, ns: str) -> None:
+    """Where a server knows no ipMode it is lost on the way, and where it leaves the status to us it is cleared by us."""
+    pools = parse("[nsx_v3]\nexternal_ip_pools_lb = contract=198.51.100.77").nsx_v3.external_ip_pools_lb
+    kube.create(SERVICES, service("web", type="LoadBalancer", loadBalancerIP="contract"), ns)
+    seen: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    reflector = Reflector(kube, SERVICES, lambda key, old, new: seen.put(new), namespace=ns)
+    follower = VirtualAddresses(kube, LoadBalancing("k8scluster", pools), lambda: True)
+    reflector.start()
+    follower.start()
+    try:
+        states = [seen.get(timeout=5) for _ in range(3)]  # as it was, marked as ours, with its address
+        assert [each["ip"] for each in states[-1]["status"]["loadBalancer"]["ingress"]] == ["198.51.100.77"]
+        kube.patch(SERVICES, "web", ns, body={"spec": {"type": "ClusterIP"}})
+        states = [seen.get(timeout=5) for _ in range(3)]  # changed, cleared, no longer marked
+        assert states[-1]["status"] == {"loadBalancer": {}}
+        assert "ncp/cluster" not in states[-1]["metadata"].get("annotations", {})
+        kube.delete(SERVICES, "web", ns)
+        assert seen.get(timeout=5) is None, "nothing was written in between"
+    finally:
+        follower.stop()
         reflector.stop()

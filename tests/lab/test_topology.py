@@ -2,14 +2,18 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from ipam.address import parse_interface, parse_prefix
+from labs.configuration import render, virtual_addresses
+from labs.state import State
+from ncp.settings import parse
 from topologies import catalog, document, draw
 from topologies.plan import mac, neighbours, plan
 from topologies.routing import routes
-from topologies.spec import External, Link, Node, Router, TopologyError
+from topologies.spec import External, Link, Network, Node, Router, Topology, TopologyError
 
 BLOCKS = (parse_prefix("10.4.0.0/16"), parse_prefix("fd00:10:4::/48"))
 
@@ -207,3 +211,35 @@ def test_the_picture_shows_every_host_and_network():
     picture = draw.draw(topology)
     for name in ("rack-a", "rack-b", "uplink", "node4", "router r", "external host", "192.168.52.14", "203.0.113.1"):
         assert name in picture
+
+
+@pytest.mark.parametrize(
+    ("name", "pool"),
+    [
+        ("one-node", "192.168.50.200-192.168.50.239, fd50::200-fd50::23f"),
+        ("three-nodes", "192.168.50.200-192.168.50.239, fd50::200-fd50::23f"),
+        ("two-racks", "192.168.51.200-192.168.51.239, fd51::200-fd51::23f"),
+    ],
+)
+def test_a_labs_load_balancers_have_addresses_where_its_exit_node_is(name, pool):
+    topology = catalog.named(name)
+    assert ", ".join(map(str, virtual_addresses(topology))) == pool
+    options = render(State(Path("/nowhere/x")), topology)["nsx_v3"]
+    (found,) = parse(f"[nsx_v3]\nexternal_ip_pools_lb = {options['external_ip_pools_lb']}").nsx_v3.external_ip_pools_lb
+    assert (found.name, ", ".join(map(str, found.ranges))) == ("lab", pool)
+
+
+def test_what_hosts_hold_is_no_virtual_address_and_a_small_network_has_fewer():
+    network = Network("lan", (parse_prefix("192.168.7.0/24"), parse_prefix("fd07::/120")))
+    small = Network("small", (parse_prefix("192.168.8.0/25"),))
+
+    def place(*hosts):
+        return Link("lan", tuple(map(parse_interface, hosts)))
+
+    node = Node("node1", place("192.168.7.200/24", "fd07::1/120"))
+    router = Router(
+        "r", (place("192.168.7.239/24", "fd07::3/120"), Link("small", (parse_interface("192.168.8.1/25"),)))
+    )
+    outside = External(place("192.168.7.210/24", "fd07::2/120"))
+    topology = Topology("t", (network, small), (node,), outside, (router,))
+    assert list(map(str, virtual_addresses(topology))) == ["192.168.7.201-192.168.7.209", "192.168.7.211-192.168.7.238"]

@@ -78,6 +78,18 @@ def test_values_are_read_by_their_types():
     assert ("coe", "cluster") in settings.given
 
 
+def test_pools_have_names_and_several_entries_of_one_are_one_pool():
+    text = "lab=192.0.2.200-192.0.2.210, far = 198.51.100.0/31,lab=fd50::200, 203.0.113.0/30"
+    pools = parse(f"[nsx_v3]\nexternal_ip_pools_lb = {text}").nsx_v3.external_ip_pools_lb
+    assert [(pool.name, ", ".join(map(str, pool.ranges))) for pool in pools] == [
+        ("lab", "192.0.2.200-192.0.2.210, fd50::200"),
+        ("far", "198.51.100.0-198.51.100.1"),
+        ("203.0.113.0/30", "203.0.113.0-203.0.113.3"),
+    ]
+    shown = ", ".join(map(str, pools))
+    assert parse(f"[nsx_v3]\nexternal_ip_pools_lb = {shown}").nsx_v3.external_ip_pools_lb == pools
+
+
 def test_settings_cannot_be_changed():
     settings = parse("")
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -106,6 +118,21 @@ def test_settings_cannot_be_changed():
         ("[nsx_v3]\ncontainer_ip_blocks = my-block", "'my-block' is not an IPv4 or IPv6 address"),
         ("[nsx_v3]\nexternal_ip_pools = 10.0.0.9-10.0.0.1", "from a lower to a higher"),
         ("[nsx_v3]\nexternal_ip_pools = 10.0.0.9-fd00::1", "of one family"),
+        (
+            "[nsx_v3]\nexternal_ip_pools_lb = a=10.0.0.0/24, b=10.0.0.9-10.0.1.9",
+            "10.0.0.0-10.0.0.255 of pool a overlaps 10.0.0.9-10.0.1.9 of pool b",
+        ),
+        ("[nsx_v3]\nexternal_ip_pools_lb = a=10.0.0.1, a=10.0.0.1", "10.0.0.1 of pool a overlaps 10.0.0.1 of pool a"),
+        (
+            "[nsx_v3]\nexternal_ip_pools_lb = 10.0.0.1=10.0.0.2",
+            "'10.0.0.1' in '10.0.0.1=10.0.0.2' is no name of a pool",
+        ),
+        ("[nsx_v3]\nexternal_ip_pools_lb = =10.0.0.2", "'' in '=10.0.0.2' is no name of a pool"),
+        ("[nsx_v3]\nexternal_ip_pools_lb = lab", "'lab' is not an IPv4 or IPv6 address; allowed: NAME=RANGE entries"),
+        (
+            "[nsx_v3]\ncontainer_ip_blocks = 10.4.0.0/16\nexternal_ip_pools_lb = a=10.4.255.255",
+            "10.4.255.255 of pool a overlaps [nsx_v3] container_ip_blocks 10.4.0.0/16",
+        ),
         ("[ncp]\ntransit_v4 = fd98::/64", "it is an IPv6 network; allowed: one IPv4 network"),
         ("[ncp]\nvni_range = 7000-6000", "runs backwards"),
         ("[ncp]\naudit_interval = 0", "out of range"),

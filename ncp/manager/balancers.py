@@ -1,0 +1,291 @@
+"""Which Service of type LoadBalancer gets which virtual addresses: demands in, decisions out. No clock, no I/O, no thread.
+
+:class:`Balancers` can be lost at any moment: given the same services, new ones come to hold what the services' statuses
+show. An address counts as free only when no status shows it any more, whatever became of the writes: two services never
+show one address because of us. A service keeps the address it holds; among those that want a free one, or show the same
+one, the older (creationTimestamp, then uid) comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import inf
+from typing import Final, NamedTuple
+
+from ipam.address import Address, Family
+from ipam.pool import IpPool, Usage
+from ncp.manager.demand import CLASS, ERROR, Demand, LoadBalancing, address_of
+from ncp.manager.outbox import Key
+from ncp.manager.records import CLUSTER
+from ncp.manager.supply import Failure
+
+ASSIGNED: Final = "IP_ASSIGNED"
+OPTION: Final = "[nsx_v3] external_ip_pools_lb"
+
+
+class Occurrence(NamedTuple):
+    """An Event for people."""
+
+    is_warning: bool
+    reason: str
+    message: str
+
+
+class Verdict(NamedTuple):
+    """What is to be written on one very Service, known by its uid.
+
+    ``annotations``: None takes one away. ``ingress``: all addresses its status is to show; None: the status stays.
+    """
+
+    key: Key
+    uid: str
+    annotations: dict[str, str | None]
+    ingress: tuple[Address, ...] | None = None
+    event: Occurrence | None = None
+
+
+class Choice(NamedTuple):
+    """Where a service's addresses may come from: the first of these pools that has one; ``address``: the very one."""
+
+    pools: tuple[str, ...]
+    families: tuple[Family, ...]
+    address: Address | None = None
+
+
+class Balancers:
+    """Every virtual address of the cluster, and the services they are for."""
+
+    def __init__(self, settings: LoadBalancing):
+        self._cluster, self._by_default, self.rest = settings.cluster, settings.by_default, settings.rest
+        self.pools = {pool.name: IpPool.of(pool.ranges) for pool in settings.pools}
+        self.given: dict[Key, tuple[str, dict[Family, Address]]] = {}  # uid, and addresses by family
+        self.failures: dict[Key, Failure] = {}  # of services that wait for an address
+        self._demands: dict[Key, Demand] = {}
+        self._shown: dict[Address, set[Key]] = {}  # whose status shows an address of the pools
+        self._moved: set[Address] = set()  # addresses that a status began or ceased to show
+        self._dirty: set[Key] = set()
+        self._freed = False
+
+    def see(self, key: Key, new: Demand | None) -> None:
+        """A service is as it is; None: it is gone."""
+        old = self._demands.get(key)
+        if old == new:
+            return
+        for address in self._ours(old):
+            self._shown[address].discard(key)
+        for address in self._ours(new):
+            self._shown.setdefault(address, set()).add(key)
+        self._moved.update(self._ours(old), self._ours(new))
+        if new is None:
+            del self._demands[key]
+        else:
+            self._demands[key] = new
+        self._dirty.add(key)
+
+    def look_again(self, key: Key) -> None:
+        """What was decided on a service could not be written: decide on it once more."""
+        self._dirty.add(key)
+
+    def decisions(self, now: float) -> list[Verdict]:
+        """What has to be written, after everything seen so far. ``now`` is in epoch seconds."""
+        dirty, self._dirty = self._dirty, set()
+        self.pools = {name: pool.expire(now) for name, pool in self.pools.items()}
+        for key in sorted(dirty):
+            self._release(key, now)
+        for key in self._by_age(dirty):
+            self._adopt(key)
+        self._follow_shown(now)
+        wanting = self._by_age(dirty | self.failures.keys() if self._freed else dirty)
+        self._freed = False
+        for key in wanting:
+            self._give(key)
+        return [verdict for key in wanting if (verdict := self._verdict(key)) is not None]
+
+    def usage(self) -> list[tuple[str, Family, Usage]]:
+        """Addresses of each pool and family, counted."""
+        return [(name, f, pool.usage(f)) for name, pool in sorted(self.pools.items()) for f in sorted(pool.families)]
+
+    # -- whose they are -----------------------------------------------------------------------------------------------
+
+    def _serves(self, found: Demand | None) -> bool:
+        """Whether a service's addresses are for us to give: one that somebody else gave an address is not."""
+        if found is None or not found.is_balanced or found.cluster not in (None, self._cluster):
+            return False
+        if found.balancer_class != CLASS and (found.balancer_class or not self._by_default):
+            return False
+        return found.cluster is not None or not found.shown or bool(self._ours(found))
+
+    def _ours(self, found: Demand | None) -> list[Address]:
+        """Addresses of our pools that a status shows."""
+        return [each for each in found.shown if each and self._pool_of(each)] if found else []
+
+    def _may_write(self, found: Demand) -> bool:
+        """Whether a service's status is ours to write: that of one we serve, and what we left in that of one we served. By
+        now another class may have taken over; it has written something else then."""
+        if self._serves(found):
+            return True
+        theirs = found.is_balanced and found.balancer_class and len(self._ours(found)) < len(found.shown)
+        return found.cluster == self._cluster and not theirs
+
+    def _pool_of(self, address: Address) -> str | None:
+        return next((name for name, pool in self.pools.items() if pool.covers(address)), None)
+
+    def _by_age(self, keys: Iterable[Key]) -> list[Key]:
+        found = [(each.created, each.uid, key) for key in keys if (each := self._demands.get(key))]
+        return [key for _, _, key in sorted(found)]
+
+    # -- decisions ----------------------------------------------------------------------------------------------------
+
+    def _choice(self, found: Demand) -> Choice | Failure:
+        """Where a service wants its addresses from, or what is wrong with that."""
+        names, address = tuple(self.pools), address_of(found.asked)
+        field = f"spec.loadBalancerIP {found.asked!r}"
+        if address is not None:
+            name = self._pool_of(address)
+            if name is None:
+                where = f"there are {', '.join(names)}" if names else "there are none"
+                return Failure("IP_NOT_IN_POOL", f"{field} is in no pool of {OPTION}; {where}")
+            if address.family not in found.families:
+                families = _words(found.families)
+                return Failure("IP_INVALID", f"{field} is of another family than spec.ipFamilies, which has {families}")
+            names = (name,)
+        elif found.asked:
+            if found.asked not in self.pools:
+                where = f"there are {', '.join(names)}" if names else "it names none"
+                return Failure("IP_POOL_NOT_FOUND", f"{field} is no address and no pool of {OPTION}; {where}")
+            names = (found.asked,)
+        families = tuple(f for f in found.families if any(f in self.pools[name].families for name in names))
+        if not families:
+            where = f"pool {names[0]} of {OPTION} has" if found.asked else f"{OPTION} has"
+            return Failure("IP_POOL_NOT_FOUND", f"{where} no {_words(found.families)} address")
+        return Choice(names, families, address)
+
+    def _release(self, key: Key, now: float) -> None:
+        """Take back what a service must not have any more."""
+        uid, held = self.given.get(key, ("", {}))
+        found = self._demands.get(key)
+        choice = self._choice(found) if found and found.uid == uid and self._serves(found) else None
+        for family, address in list(held.items()):
+            if not isinstance(choice, Choice) or not self._allows(choice, address):
+                del held[family]
+                self._rest(address, now)
+        if not held:
+            self.given.pop(key, None)
+        if not self._serves(found):
+            self.failures.pop(key, None)
+
+    def _allows(self, choice: Choice, address: Address) -> bool:
+        if choice.address is not None and choice.address.family == address.family:
+            return choice.address == address
+        return address.family in choice.families and self._pool_of(address) in choice.pools
+
+    def _rest(self, address: Address, now: float) -> None:
+        """Let an address rest that nobody holds any more: for as long as a status shows it, and then for a while."""
+        name = self._pool_of(address)
+        if name is None:
+            return
+        until = inf if self._shown.get(address) else now + self.rest
+        self.pools[name] = self.pools[name].rest(address, until)
+        self._freed |= until < inf
+
+    def _adopt(self, key: Key) -> None:
+        """Hold what a service shows, as far as it may and nobody else has it."""
+        found = self._demands[key]
+        choice = self._choice(found) if self._serves(found) else None
+        if not isinstance(choice, Choice):
+            return
+        for address in self._ours(found):
+            has = self.given.get(key, ("", {}))[1]
+            if address.family not in has and self._allows(choice, address) and self._holder(address) is None:
+                self._hold(key, address)
+
+    def _follow_shown(self, now: float) -> None:
+        """Keep addresses aside that only a status has; those that none shows any more are free."""
+        for address in sorted(self._moved):
+            name = self._pool_of(address)
+            if name is None or self._holder(address) is not None:
+                continue
+            if self._shown.get(address) or self.pools[name].rest_of(address) == inf:
+                self._rest(address, now)
+            if not self._shown.get(address):
+                self._shown.pop(address, None)
+        self._moved.clear()
+
+    def _give(self, key: Key) -> None:
+        """Give a service what it lacks, or say why not."""
+        self.failures.pop(key, None)
+        found = self._demands[key]
+        if not self._serves(found) or found.deleting:
+            return
+        choice = self._choice(found)
+        if isinstance(choice, Failure):
+            self.failures[key] = choice
+            return
+        lacking = [f for f in choice.families if f not in self.given.get(key, ("", {}))[1]]
+        if choice.address is not None and choice.address.family in lacking:
+            lacking.remove(choice.address.family)
+            self._claim(key, choice.address)
+        missing = [family for family in lacking if not self._allocate(key, family, choice.pools)]
+        if missing and key not in self.failures:
+            where = f"pool{'s' if len(choice.pools) > 1 else ''} {', '.join(choice.pools)} of {OPTION}"
+            self.failures[key] = Failure("IP_POOL_EXHAUSTED", f"no {_words(missing)} address is free in {where}")
+
+    def _claim(self, key: Key, address: Address) -> None:
+        """Give the very address asked for, unless another has it or still shows it."""
+        others = self._shown.get(address, set()) - {key}
+        if self._holder(address) is None and not others:
+            self._hold(key, address)
+            return
+        other = self._holder(address) or "/".join(min(others))
+        text = f"spec.loadBalancerIP {address} is in use by Service {other}"
+        self.failures[key] = Failure("IP_ALREADY_ALLOCATED", text)
+
+    def _allocate(self, key: Key, family: Family, names: Iterable[str]) -> bool:
+        for name in names:
+            address, _ = self.pools[name].allocate("/".join(key), family)
+            if address is not None:
+                self._hold(key, address)
+                return True
+        return False
+
+    def _hold(self, key: Key, address: Address) -> None:
+        name = self._pool_of(address)
+        assert name is not None
+        self.pools[name] = self.pools[name].claim(address, "/".join(key))
+        self.given.setdefault(key, (self._demands[key].uid, {}))[1][address.family] = address
+
+    def _holder(self, address: Address) -> str | None:
+        name = self._pool_of(address)
+        return None if name is None else self.pools[name].holder(address)
+
+    # -- output -------------------------------------------------------------------------------------------------------
+
+    def _verdict(self, key: Key) -> Verdict | None:
+        """What brings a service from what it shows to what it should."""
+        found = self._demands[key]
+        held = self.given.get(key, ("", {}))[1]
+        wanted = tuple(held[family] for family in found.families if family in held)
+        failure = self.failures.get(key)
+        if found.cluster not in (None, self._cluster):
+            return None
+        annotations = {CLUSTER: self._cluster if held else None, ERROR: str(failure) if failure else None}
+        shown = {CLUSTER: found.cluster, ERROR: found.error}
+        changed = {name: text for name, text in annotations.items() if shown[name] != text}
+        ingress = wanted if found.shown != wanted and self._may_write(found) else None
+        if not changed and ingress is None:
+            return None
+        return Verdict(key, found.uid, changed, ingress, self._event(wanted if ingress else (), failure, changed))
+
+    def _event(
+        self, assigned: tuple[Address, ...], failure: Failure | None, changed: dict[str, str | None]
+    ) -> Occurrence | None:
+        if failure is not None and ERROR in changed:
+            return Occurrence(True, *failure)
+        if not assigned:
+            return None
+        text = ", ".join(f"{address} of pool {self._pool_of(address)}" for address in assigned)
+        return Occurrence(False, ASSIGNED, text)
+
+
+def _words(families: Iterable[Family]) -> str:
+    return " or ".join(f"IPv{family}" for family in families)
