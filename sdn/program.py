@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from immutables import Map
 
@@ -27,6 +27,10 @@ from sdn.pipeline.flow import Flow, GroupEntry
 
 Rule: TypeAlias = tuple[int, int, bytes]
 """What names a rule to a switch: table, priority, canonical match bytes."""
+
+
+FEW: Final = 4
+"""Buckets taken out of a group one by one, a message each; of more the group is written anew, which is one message."""
 
 
 def rule_of(key: bytes) -> Rule:
@@ -180,7 +184,7 @@ def _group_changes(old: Sequence[GroupEntry], new: Sequence[GroupEntry]) -> Iter
 
 
 def _group_change(old: GroupEntry | None, new: GroupEntry) -> Iterable[GroupChange]:
-    """Buckets that come and go one by one, where all others stay what they are; else the group anew."""
+    """Buckets that come, and a few that go, one by one, where all others stay what they are; else the group anew."""
     if old == new:
         return
     held = {each.id: each for each in old.buckets} if old else {}
@@ -192,7 +196,11 @@ def _group_change(old: GroupEntry | None, new: GroupEntry) -> Iterable[GroupChan
     ):
         yield SetGroup(new)
         return
-    yield from (RemoveBucket(new.id, new.kind, number) for number in held if number not in wanted)
+    gone = [number for number in held if number not in wanted]
+    if len(gone) > FEW:
+        yield SetGroup(new)
+        return
+    yield from (RemoveBucket(new.id, new.kind, number) for number in gone)
     if more := tuple(each for number, each in wanted.items() if number not in held):
         yield InsertBuckets(new.id, new.kind, more)
 

@@ -15,8 +15,14 @@ from sdn.compile.numbers import Numbers
 from sdn.model import Intent
 from sdn.services import Member, Place, ServicePort, VirtualServer, members
 
-LARGEST: Final = 1024
-"""Members of a pool. A message to a switch, or from it, has at most 64 KiB, and a group is one message: of some 1170 members."""
+LARGEST: Final = 16384
+"""Members of a pool."""
+WHOLE: Final = 1024
+"""Members of a pool that is one group. A message to a switch, or from it, has at most 64 KiB, and a group is one message: of some
+1170 members."""
+CHUNK: Final = 256
+"""Members, on average, of the groups that a larger pool is shared out to. They fall where their numbers say: up to twice as many
+are to be expected in one, and as many as a message cannot hold would be 25 standard deviations more."""
 
 
 class Pool(NamedTuple):
@@ -28,6 +34,13 @@ class Pool(NamedTuple):
     members: tuple[tuple[Member, int], ...]  # with their numbers in the pool
     here: frozenset[Address] = frozenset()  # addresses of those on the node itself
     of: int = 0  # how many there would be, where that is more than a pool can have
+
+
+def names(pool: Pool) -> tuple[str, ...]:
+    """What of a pool has a number: itself, and where it is too large to be one group each of its chunks."""
+    size = len(pool.members)
+    chunks = -(-size // CHUNK) if size > WHOLE else 0
+    return pool.name, *(f"{pool.name}/{number}" for number in range(chunks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +67,15 @@ def advance(state: Balancing, intent: Intent, delta: Delta) -> tuple[Balancing, 
     remove: set[str] = set()
     for name in stale:
         server = intent.services.get(name)
-        remove.update(pool.name for pool in pools.get(name, ()))
+        remove.update(each for pool in pools.get(name, ()) for each in names(pool))
         new = tuple(_pools(server, intent, place)) if server else ()
-        add.update(pool.name for pool in new)
+        add.update(each for pool in new for each in names(pool))
         if new:
             pools[name] = new
         else:
             pools.pop(name, None)
     numbers, moved = state.numbers.changed(add - remove, remove - add)
-    stale |= {pool.rpartition("#")[0] for pool in moved}
+    stale |= {each.rpartition("#")[0] for each in moved}
     return Balancing(state.node, place, numbers, pools.finish()), stale
 
 

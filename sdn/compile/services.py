@@ -6,22 +6,19 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from sdn.compile.balancing import Balancing, Pool
+from sdn.compile.balancing import Balancing, Pool, names
 from sdn.compile.firewall import HAIRPINNED, LEARNED, PENDING
+from sdn.compile.groups import group_entries
 from sdn.compile.terms import ETH_IP, UNSERVED, flow, from_address, goto, to_address
 from sdn.model import Intent, Problem
 from sdn.pipeline import flow as f
 from sdn.pipeline.registers import HAIRPIN, MEMBER, POOL, ZONE
 from sdn.pipeline.tables import T
-from sdn.services import Algorithm, Member, VirtualServer
+from sdn.services import Member, VirtualServer
 
 PORT: Final = 100
 ADDRESS: Final = 50
 """Priorities in table services: one port of an address, and all else that is sent to it."""
-SLOTS: Final = 256
-"""A switch chooses members by a table of this many slots at most; more members need a hash of every new connection."""
-SPILL: Final = 1 << 31
-"""This bit marks the group that shares out what the slots leave over."""
 _PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
 LONGEST_AFFINITY: Final = 65535
 """Seconds an entry that a switch notes can stay idle."""
@@ -44,8 +41,8 @@ def compile_service(intent: Intent, state: Balancing, name: str) -> Served:
     groups: list[f.GroupEntry] = []
     problems: list[Problem] = []
     for pool in state.pools.get(name, ()):
-        number = state.numbers.number(pool.name)
-        if number is None:
+        number, *chunks = (state.numbers.number(each) for each in names(pool))
+        if number is None or None in chunks:
             text = f"{server.origin}: port {pool.port.port} has no number left, so it is not served; give the service another name"
             problems.append(Problem(server.origin, "NUMBERS_EXHAUSTED", text))
             continue
@@ -56,7 +53,7 @@ def compile_service(intent: Intent, state: Balancing, name: str) -> Served:
         flows += _pool(server, pool, number)
         # A client that stays with its member is given it by its address: connections it makes before the switch has noted where the
         # first one went, and has taken the note to heart, go there, too.
-        groups += group_entries(number, pool, "client" if server.affinity else intent.algorithm)
+        groups += group_entries(number, pool, "client" if server.affinity else intent.algorithm, chunks)
     addresses = dict.fromkeys((*server.internal, *server.external))
     about = server.origin.about("no such port")
     flows += [flow("services", ADDRESS, to_address(each), (f.Controller(UNSERVED),), about) for each in addresses]
@@ -136,30 +133,3 @@ def _remember(server: VirtualServer, family: int, number: int, mark: int) -> f.L
     about = int.from_bytes(blake2b(f"{number}/{mark}".encode(), digest_size=6).digest(), "big")
     cookie = LEARNED << 48 | about
     return f.Learn(T["affinity"], 10, cookie, fields, idle_timeout=min(server.affinity, LONGEST_AFFINITY))
-
-
-def group_entries(number: int, pool: Pool, algorithm: Algorithm) -> tuple[f.GroupEntry, ...]:
-    """The groups that choose among members, evenly.
-
-    The switch's own hash of a connection chooses by a table of slots, which is fast but only even where the slots can be shared out
-    evenly: what they leave over goes to a second group, which hashes every new connection and is exact.
-    """
-    marks = [mark for _, mark in pool.members]
-    if len(marks) < 2:
-        return ()
-    client = f"ipv{pool.family}_src"
-    fields = (client,) if algorithm == "client" else (client, f"{pool.port.protocol}_src")
-    if algorithm == "client" or len(marks) > SLOTS:
-        return (f.GroupEntry(number, "select", _buckets(marks, 1), "hash", fields),)
-    share, left = divmod(SLOTS, len(marks))
-    whole = _buckets(marks, share)
-    if not left:
-        return (f.GroupEntry(number, "select", whole),)
-    over = f.GroupEntry(number | SPILL, "select", _buckets(marks, 1), "hash", fields)
-    # A bucket of weight 1 makes the switch use all its slots.
-    spill = [f.Bucket(SPILL + n, (f.Group(over.id),), weight) for n, weight in enumerate((1, left - 1)) if weight]
-    return over, f.GroupEntry(number, "select", (*whole, *spill))
-
-
-def _buckets(marks: list[int], weight: int) -> tuple[f.Bucket, ...]:
-    return tuple(f.Bucket(mark, (MEMBER.set(mark), f.Resubmit(T["members"])), weight) for mark in marks)

@@ -145,7 +145,7 @@ def _selection(group: GroupEntry) -> bytes:
         known = field(name)
         # A field stands here with an all-ones value: it says which bits take part.
         chosen += pack("!I", known.header) + known.ones.to_bytes(known.size, "big")
-    body = pack("!II4x16sQ", _NETRONOME, 1, group.selection.encode(), 0) + chosen
+    body = pack("!II4x16sQ", _NETRONOME, 1, group.selection.encode(), group.param) + chosen
     return pack("!HH", 0xFFFF, 4 + len(body)) + body + bytes(-(4 + len(body)) % 8)
 
 

@@ -202,7 +202,8 @@ class GroupEntry(NamedTuple):
     """A group of the switch, as :class:`Group` actions name it by ``id``.
 
     ``kind`` is ``select`` (one bucket each), ``all`` (every bucket) or ``indirect`` (the only bucket). A select group
-    chooses by ``selection``: ``dp_hash`` (fast, five-tuple) or ``hash`` over ``hash_fields``.
+    chooses by ``selection``: ``dp_hash`` (fast, five-tuple) or ``hash`` over ``hash_fields``. A ``hash`` begins with
+    ``param``: groups of different ones choose independently of each other. For ``dp_hash`` it names the algorithm.
     """
 
     id: int
@@ -210,6 +211,7 @@ class GroupEntry(NamedTuple):
     buckets: tuple[Bucket, ...]
     selection: str = "dp_hash"
     hash_fields: tuple[str, ...] = ()
+    param: int = 0
 
 
 class MeterEntry(NamedTuple):

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from immutables import Map
 
 from ipam.address import Address, parse_address
-from sdn.compile.balancing import Pool, numbered
+from sdn.compile import balancing
+from sdn.compile.balancing import Balancing, Pool, names, numbered
 from sdn.compile.delta import Delta
 from sdn.compile.firewall import LEARNED
-from sdn.compile.services import group_entries
+from sdn.compile.groups import SHARES, SPILL, apportioned, chunk_of, group_entries
+from sdn.compile.services import compile_service
 from sdn.model import Intent, Origin
 from sdn.openflow.message import DeleteGroup, InsertBuckets, RemoveBucket, SetGroup, pack_group_change
 from sdn.pipeline import flow as f
@@ -149,20 +151,17 @@ def pool(members: int, port: ServicePort = WEB, family: int = 4) -> Pool:
 
 def shares(entries: tuple[f.GroupEntry, ...]) -> dict[int, Fraction]:
     """The part of connections each member gets, by its number."""
-    groups = {each.id: each for each in entries}
+    parts = {entries[-1].id: Fraction(1)}
     found: dict[int, Fraction] = {}
-
-    def follow(group: f.GroupEntry, part: Fraction) -> None:
-        total = sum(bucket.weight for bucket in group.buckets)
+    for group in reversed(entries):
+        part = parts[group.id] / sum(bucket.weight for bucket in group.buckets)
         for bucket in group.buckets:
-            here = part * bucket.weight / total
             if deeper := named(bucket.actions):
-                follow(groups[deeper.pop()], here)
+                below = deeper.pop()
+                parts[below] = parts.get(below, Fraction(0)) + part * bucket.weight
             else:
                 assert bucket.actions == (MEMBER.set(bucket.id), f.Resubmit(T["members"]))
-                found[bucket.id] = found.get(bucket.id, Fraction(0)) + here
-
-    follow(entries[-1], Fraction(1))
+                found[bucket.id] = found.get(bucket.id, Fraction(0)) + part * bucket.weight
     return found
 
 
@@ -193,30 +192,115 @@ def test_more_members_than_slots_have_the_exact_group_alone():
     assert (group.selection, group.hash_fields) == ("hash", ("ipv4_src", "tcp_src"))
 
 
-@pytest.mark.parametrize("size", [1024, 1025, 3000])
-def test_a_pool_is_as_large_as_one_message_to_a_switch_can_say_and_says_who_is_left_out(size):
-    program = program_of(balanced(server("red/s", WEB, DNS), members=size))
-    groups = groups_of(program).values()
-    assert [len(group.buckets) for group in groups] == [1024, 1024]
-    assert all(len(pack_group_change(SetGroup(group))) < 1 << 16 for group in groups)
-    assert len(members_of(program)) == 1024, "the same for every port"
-    problems = {(each.reason, each.message) for each in program.all_problems()}
-    left = f"{size} members, and connections go to 1024 of them; use several services"
-    assert problems == (
-        {("POOL_TOO_LARGE", f"Service red/s: port {each} has {left}") for each in ("80/tcp", "53/udp")}
-        if size > 1024
-        else set()
-    )
+# -- large pools ----------------------------------------------------------------------------------------------------------
 
 
-def test_beyond_its_size_a_pool_changes_by_one_member_at_most():
-    smaller = balanced(server("red/s"), members=1500)
-    larger, delta = resized(smaller, "red/s", 1501)
+@pytest.mark.parametrize("algorithm", ["even", "client"])
+@pytest.mark.parametrize("size", [1025, 2000, 8193])
+def test_a_large_pool_is_shared_out_evenly_in_two_levels_that_choose_independently(size, algorithm):
+    some = pool(size)
+    chunks = range(1000, 999 + len(names(some)))
+    *lower, upper = group_entries(70, some, algorithm, chunks)
+    found = shares((*lower, upper))
+    assert found.keys() == {number for _, number in some.members}
+    rounding = Fraction(len(lower), SHARES)  # half a share of the smallest chunk, which is half the size of the average
+    assert all(abs(share * size - 1) <= rounding for share in found.values())
+    assert {each.param for each in lower} == {1} != {upper.param}
+    assert {(each.selection, each.hash_fields) for each in (*lower, upper)} == {
+        ("hash", ("ipv4_src",) if algorithm == "client" else ("ipv4_src", "tcp_src"))
+    }
+    assert {bucket.weight for each in (*lower, upper) for bucket in each.buckets} == {1}, "no other weight is exact"
+    assert all(len(pack_group_change(SetGroup(each))) < 1 << 16 for each in (*lower, upper))
+
+
+@given(st.integers(0, (1 << 31) - 1), st.integers(1, 70))
+def test_one_chunk_more_takes_members_from_one_chunk_only(mark, chunks):
+    before, after = chunk_of(mark, chunks), chunk_of(mark, chunks + 1)
+    assert 0 <= before < chunks
+    splits = chunks - (1 << (chunks.bit_length() - 1))
+    assert after == before or (before, after) == (splits, chunks)
+
+
+@given(st.lists(st.integers(16, 600), min_size=2, max_size=64), st.data())
+def test_a_chunk_that_grows_by_one_takes_a_share_from_one_other_at_most(sizes, data):
+    place = data.draw(st.integers(0, len(sizes) - 1))
+    seats = min(sum(sizes), SHARES)
+    before = apportioned(sizes, seats)
+    after = apportioned([size + (n == place) for n, size in enumerate(sizes)], seats)
+    assert sum(before) == sum(after) == seats
+    moved = [then - first for first, then in zip(before, after, strict=True)]
+    assert moved[place] in (0, 1)
+    assert sorted(each for n, each in enumerate(moved) if n != place)[:1] == [-moved[place]]
+    assert sum(map(abs, moved)) == 2 * moved[place]
+
+
+@pytest.mark.parametrize("algorithm", ["even", "client"])
+def test_one_member_of_two_thousand_is_three_messages_to_groups(algorithm):
+    """Its chunk has a bucket more or less; of the shares above one goes and one comes, or none."""
+    smaller = balanced(server("red/s"), members=2000, algorithm=algorithm)
+    larger, delta = resized(smaller, "red/s", 2001)
     before = program_of(smaller)
-    after, changes = update(before, larger, {}, delta)
-    assert len(members_of(after) - members_of(before)) <= 1
-    assert len(changes.groups) <= 2
-    assert regrouped(groups_of(before), changes) == groups_of(after)
+    assert before.all_problems() == []
+    assert len(members_of(before)) == 2000
+    assert groups_of(before).keys() == asked_for(before)
+    after, more = update(before, larger, {}, delta)
+    back, less = update(after, smaller, {}, delta)
+    for changes in (more, less):
+        assert 1 <= len(changes.groups) <= 3
+        assert not any(isinstance(each, SetGroup | DeleteGroup) for each in changes.groups)
+        assert all(len(pack_group_change(each)) < 200 for each in changes.groups)
+        assert len(changes.add) + len(changes.delete) == 1
+    assert regrouped(groups_of(before), more) == groups_of(after)
+    assert regrouped(groups_of(after), less) == groups_of(back) == groups_of(before)
+
+
+@pytest.mark.parametrize(("size", "chunks"), [(1024, 0), (2048, 8)], ids=["two levels", "a chunk is split"])
+def test_a_pool_that_outgrows_its_groups_by_one_member_is_a_few_messages(size, chunks):
+    smaller = balanced(server("red/s"), members=size)
+    larger, delta = resized(smaller, "red/s", size + 1)
+    before = program_of(smaller)
+    after, more = update(before, larger, {}, delta)
+    back, less = update(after, smaller, {}, delta)
+    assert (len(groups_of(before)), len(groups_of(after))) == (1 + chunks, 6 if not chunks else 2 + chunks)
+    for changes in (more, less):
+        assert len(changes.groups) <= (6 if not chunks else 4)
+        assert all(len(pack_group_change(each)) < 1 << 16 for each in changes.groups)
+    assert regrouped(groups_of(before), more) == groups_of(after)
+    assert regrouped(groups_of(after), less) == groups_of(back) == groups_of(before)
+
+
+def test_groups_of_chunks_have_numbers_that_no_pool_and_no_second_group_has():
+    names_of = [f"red/s{n}" for n in range(3)]
+    intent = balanced(*(server(each, WEB, DNS, families=(4, 6)) for each in names_of), members=1100)
+    state, _ = balancing.advance(Balancing("node1"), intent, Delta(services=frozenset(names_of)))
+    pools = [each for name in names_of for each in state.pools[name] if each.members]
+    found = [state.numbers.number(name) for each in pools for name in names(each)]
+    assert len(found) == len(set(found)) == 6 * (1 + 5)
+    assert None not in found
+    assert all(number < SPILL for number in found)
+    gone, _ = balancing.advance(state, intent.replace(services=Map()), Delta(services=frozenset(names_of)))
+    assert not gone.numbers.slots, "they are given back"
+
+
+def test_a_pool_has_an_end_and_says_so():
+    size = balancing.LARGEST + 1
+    intent = balanced(server("red/s"), members=size)
+    state, _ = balancing.advance(Balancing("node1"), intent, Delta(services=frozenset({"red/s"})))
+    (one,) = state.pools["red/s"]
+    assert (len(one.members), one.of) == (16384, size)
+    held = dict(one.members)
+    larger, delta = resized(intent, "red/s", size + 1)
+    state, _ = balancing.advance(state, larger, delta)
+    (then,) = state.pools["red/s"]
+    assert len(dict(then.members).keys() - held.keys()) <= 1, "always the same ones"
+    few = replace_members(one, 3)
+    served = compile_service(intent, replace(state, pools=Map({"red/s": (few,)})), "red/s")
+    said = "port 80/tcp has 16385 members, and connections go to 3 of them; use several services"
+    assert [(each.reason, each.message) for each in served.problems] == [("POOL_TOO_LARGE", f"Service red/s: {said}")]
+
+
+def replace_members(pool: Pool, count: int) -> Pool:
+    return pool._replace(members=pool.members[:count])
 
 
 def test_what_a_switch_notes_of_clients_goes_with_the_one_member_it_is_about():
@@ -257,7 +341,7 @@ def test_every_flow_keeps_to_the_pipelines_definition_and_every_group_that_is_na
     assert program.all_problems() == []
 
 
-SIZES = (0, 1, 2, 3, 4, 5, 63, 64, 127, 254, 255, 256, 257, 258, 300)
+SIZES = (0, 1, 2, 3, 4, 5, 63, 64, 127, 254, 255, 256, 257, 300)
 
 
 @pytest.mark.parametrize("algorithm", ["even", "client"])
