@@ -21,8 +21,10 @@ from sdn.compile.pieces import Attachments, all_pieces, compile_piece, ruled_pie
 from sdn.compile.ruleset import Ruleset, advance
 from sdn.compile.services import Served, compile_service
 from sdn.model import Intent, Origin, Problem
+from sdn.openflow.groups import installed_content, wanted_content
 from sdn.openflow.message import DeleteGroup, GroupChange, InsertBuckets, RemoveBucket, SetGroup
 from sdn.openflow.pack import Encoded, encode
+from sdn.openflow.values import InstalledGroup
 from sdn.pipeline.flow import Flow, GroupEntry
 
 Rule: TypeAlias = tuple[int, int, bytes]
@@ -245,15 +247,18 @@ def _difference(before: Mapping[bytes, Encoded | None], after: Program) -> Chang
     return Changes(tuple(add), tuple(delete))
 
 
-def against(program: Program, installed: Mapping[bytes, int], groups: Iterable[int] = ()) -> Changes:
-    """The difference between what a switch really holds (key → cookie, our own flows only; numbers of groups) and the program.
-
-    What groups hold is not compared: all are written again.
-    """
+def against(program: Program, installed: Mapping[bytes, int], groups: Iterable[InstalledGroup] = ()) -> Changes:
+    """The difference between what a switch really holds (key → cookie, our own flows only; its groups) and the program."""
     add = tuple(entry for entry in program.entries() if installed.get(entry.key) != entry.cookie)
     delete = tuple(rule_of(key) for key in installed if key not in program.claims)
+    held = {each.id: each for each in groups}
     wanted = [each for entries in program.groups.values() for each in entries]
-    gone = set(groups) - {each.id for each in wanted}
-    regrouped: list[GroupChange] = [SetGroup(each) for each in wanted]
+    gone = held.keys() - {each.id for each in wanted}
+    regrouped: list[GroupChange] = [SetGroup(each) for each in wanted if not is_so(each, held.get(each.id))]
     regrouped += [DeleteGroup(each) for each in sorted(gone)]
     return Changes(add, delete, tuple(regrouped))
+
+
+def is_so(wanted: GroupEntry, held: InstalledGroup | None) -> bool:
+    """Whether a switch holds a group as it should be."""
+    return held is not None and installed_content(held) == wanted_content(wanted)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Set
+from typing import Final, NamedTuple, Protocol
 
+from sdn.openflow.groups import GroupContent, installed_content, wanted_content
 from sdn.openflow.match import unpack_match
 from sdn.openflow.pack import installed_key_bytes
+from sdn.openflow.values import InstalledGroup
 from sdn.pipeline.render import actions_text, match_text, term_text
 from sdn.pipeline.tables import PIPELINE
 from sdn.program import Program
+
+SHOWN: Final = 5
+"""Buckets that are named where a group differs in some."""
 
 
 class Installed(Protocol):
@@ -38,7 +43,7 @@ def key_of(flow: Installed) -> bytes:
 
 
 class Drift(NamedTuple):
-    """One flow that was not as programmed: ``missing``, ``altered`` (same rule, other content) or ``foreign``."""
+    """One flow or group that was not as programmed: ``missing``, ``altered`` (same rule, other content) or ``foreign``."""
 
     at: float  # seconds since the epoch
     kind: str
@@ -79,13 +84,32 @@ def _drift(program: Program, key: bytes, kind: str, now: float) -> Drift:
     return Drift(now, kind, PIPELINE.tables[entry.flow.table].name, text, str(entry.flow.origin))
 
 
-def compare_groups(program: Program, installed: Set[int], now: float) -> list[Drift]:
-    """Groups that are missing, or that nobody asked for; what they hold is not looked at."""
-    wanted = {group.id: piece for piece, groups in program.groups.items() for group in groups}
-    missing = [
-        Drift(now, "missing", "groups", f"group {number}", str(wanted[number][1]))
-        for number in sorted(wanted.keys() - installed)
-    ]
-    return missing + [
-        Drift(now, "foreign", "groups", f"group {number}", "") for number in sorted(installed - wanted.keys())
-    ]
+def compare_groups(program: Program, installed: Iterable[InstalledGroup], now: float) -> list[Drift]:
+    """Groups that are missing, hold something else than they should (``altered``), or that nobody asked for."""
+    held = {each.id: installed_content(each) for each in installed}
+    found = []
+    for (_, origin), groups in program.groups.items():
+        for group in groups:
+            there, wanted = held.pop(group.id, None), wanted_content(group)
+            if there is None:
+                found.append(Drift(now, "missing", "groups", f"group {group.id}", str(origin)))
+            elif there != wanted:
+                text = f"group {group.id}: {'; '.join(_differences(there, wanted))}"
+                found.append(Drift(now, "altered", "groups", text, str(origin)))
+    found.sort(key=lambda drift: drift.flow)
+    return found + [Drift(now, "foreign", "groups", f"group {number}", "") for number in sorted(held)]
+
+
+def _differences(held: GroupContent, wanted: GroupContent) -> Iterator[str]:
+    """How a group differs from what it should be: what it lacks, what it has too much, what says something else."""
+    if held._replace(buckets={}) != wanted._replace(buckets={}):
+        yield "chooses otherwise"
+    numbers = {
+        "lacks": wanted.buckets.keys() - held.buckets.keys(),
+        "has of nobody's": held.buckets.keys() - wanted.buckets.keys(),
+        "has altered": {n for n, each in held.buckets.items() if wanted.buckets.get(n, each) != each},
+    }
+    for what, those in numbers.items():
+        if those:
+            more = f" and {len(those) - SHOWN} more" if len(those) > SHOWN else ""
+            yield f"{what} buckets {', '.join(map(str, sorted(those)[:SHOWN]))}{more}"

@@ -281,8 +281,7 @@ class Loop:
         self._caches.look()
         installed = {key_of(flow): flow.cookie for flow in self._programmed()}
         self._standing.everything()
-        groups = {group.id for group in self._switch.groups()}
-        self._send(against(self.program, installed, groups), reason, installed)
+        self._send(against(self.program, installed, self._switch.groups()), reason, installed)
         self._caught_up = True
         self.ready.set()
 
@@ -345,13 +344,13 @@ class Loop:
                 self.program = fresh
             self._checked = self.program
         installed = self._programmed()
-        groups = {group.id for group in self._switch.groups()}
+        groups = self._switch.groups()
         found = [
             *compare(self.program, installed, set(self._refused), time.time()),
             *compare_groups(self.program, groups, time.time()),
         ]
         if found:
-            log.warning("node %s: %d flows were not as programmed; repairing", self.node, len(found))
+            log.warning("node %s: %d flows and groups were not as programmed; repairing", self.node, len(found))
             self.drift = [*self.drift, *found][-200:]
             held = {key_of(flow): flow.cookie for flow in installed}
             self._send(against(self.program, held, groups), "audit", held)

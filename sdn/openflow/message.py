@@ -16,16 +16,16 @@ BARRIER_REQUEST = 20
 CONTROLLER_METER = 0xFFFFFFFE
 OPEN, CLOSE, COMMIT, DISCARD = 0, 2, 4, 6
 ATOMIC_ORDERED = 3
+KINDS = {"all": 0, "select": 1, "indirect": 2}
+NETRONOME, SELECTION_METHOD = 0x154D, 1
 
 _NICIRA = 0x2320
 _PACKET_OUT, _GROUP_MOD, _METER_MOD, _BUNDLE_CONTROL, _BUNDLE_ADD = 13, 15, 29, 33, 34
 _NO_BUFFER = 0xFFFFFFFF
-_KINDS = {"all": 0, "select": 1, "indirect": 2}
 _ADD_GROUP, _MODIFY_GROUP, _DELETE_GROUP, _INSERT_BUCKET, _REMOVE_BUCKET = 0, 1, 2, 3, 5
 _SET_GROUP = 0x8000  # Open vSwitch: add, or modify where it exists
 _LAST_BUCKET = 0xFFFFFFFE
 _ALL_BUCKETS = 0xFFFFFFFF
-_NETRONOME = 0x154D
 _ANY = 0xFFFFFFFF
 _WRAP = Struct("!BBHIIHH").pack
 _FLOW_IN_BUNDLE = Struct("!BBHIIHH" + FLOW_MOD_HEADER.format.removeprefix("!")).pack
@@ -121,7 +121,7 @@ def _group_mod(
     properties: bytes = b"",
 ) -> bytes:
     try:
-        number = _KINDS[kind]
+        number = KINDS[kind]
         packed = b"".join([_bucket(one, number) for one in buckets])
     except (ValueError, KeyError) as error:
         raise ValueError(f"group {group} ({kind}): {error}") from error
@@ -132,7 +132,7 @@ def _group_mod(
 
 def _bucket(bucket: Bucket, kind: int) -> bytes:
     actions = pack_actions(bucket.actions)
-    properties = pack("!HHH2x", 0, 8, bucket.weight) if kind == _KINDS["select"] else b""
+    properties = pack("!HHH2x", 0, 8, bucket.weight) if kind == KINDS["select"] else b""
     return pack("!HHI", 8 + len(actions) + len(properties), len(actions), bucket.id) + actions + properties
 
 
@@ -145,7 +145,7 @@ def _selection(group: GroupEntry) -> bytes:
         known = field(name)
         # A field stands here with an all-ones value: it says which bits take part.
         chosen += pack("!I", known.header) + known.ones.to_bytes(known.size, "big")
-    body = pack("!II4x16sQ", _NETRONOME, 1, group.selection.encode(), group.param) + chosen
+    body = pack("!II4x16sQ", NETRONOME, SELECTION_METHOD, group.selection.encode(), group.param) + chosen
     return pack("!HH", 0xFFFF, 4 + len(body)) + body + bytes(-(4 + len(body)) % 8)
 
 

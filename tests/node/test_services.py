@@ -9,12 +9,14 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
+from ncp.node.audit import key_of
 from ncp.node.servicestats import service_statistics
 from sdn.compile.balancing import names
 from sdn.compile.groups import chunk_of
 from sdn.pipeline.flow import Output
 from sdn.pipeline.registers import GATEWAY_MAC
 from sdn.pipeline.tables import T
+from sdn.program import against
 from tests.node.rig import PODS, Rig, address, mac, until
 from tests.sdn.test_balancing import MEETING
 from tests.translate.test_services import end, service, slice_for
@@ -89,6 +91,62 @@ def test_a_group_that_is_missing_or_nobodys_is_drift_and_is_repaired(rig: Rig):
     known = len(rig.loop.drift)
     rig.idle()
     assert len(rig.loop.drift) == known, "one repair is enough"
+
+
+def meddled(rig: Rig, *commands: tuple[str, str]) -> dict[str, str]:
+    """The drift found, with its origin, after somebody else changed groups; and that it was repaired once and for all."""
+    whole, flows = groups(rig), lasting(rig)
+    known = len(rig.loop.drift)
+    for command, what in commands:
+        rig.ovs.ofctl(command, "br-int", what)
+    assert groups(rig) != whole
+    rig.idle()
+    drift = rig.loop.drift[known:]
+    assert {(each.kind, each.table) for each in drift} <= {("altered", "groups")}
+    assert (groups(rig), lasting(rig)) == (whole, flows)
+    rig.idle()
+    assert len(rig.loop.drift) == known + len(drift), "one repair is enough"
+    return {each.flow: each.origin for each in drift}
+
+
+def test_a_group_that_says_something_else_is_drift_and_is_repaired(rig: Rig):
+    rig.start()
+    serve(rig, "s", *many(3)[:3])
+    over, main = sorted(next(iter(rig.loop.program.groups.values()))[:2], key=lambda each: each.selection, reverse=True)
+    mark = over.buckets[1]
+    lacking = f"group_id={over.id},command_bucket_id={mark.id}"
+    assert meddled(rig, ("remove-buckets", lacking)) == {f"group {over.id}: lacks buckets {mark.id}": "red/s"}
+    more = f"group_id={main.id},command_bucket_id=last,bucket=bucket_id:9,weight:1,actions=drop"
+    assert meddled(rig, ("insert-buckets", more)) == {f"group {main.id}: has of nobody's buckets 9": "red/s"}
+    same = f"bucket_id:{mark.id},actions=set_field:{mark.id:#x}/0xffffffff->metadata,resubmit(,{T['members']})"
+    chosen = f"group_id={over.id},type=select,selection_method=hash,fields(ip_src),bucket={same}"
+    rest = ", ".join(str(each.id) for each in sorted(over.buckets) if each.id != mark.id)
+    assert meddled(rig, ("mod-group", chosen)) == {f"group {over.id}: chooses otherwise; lacks buckets {rest}": "red/s"}
+    heavier = f"bucket_id:{mark.id},weight:7,actions=drop"
+    assert meddled(
+        rig,
+        ("remove-buckets", lacking),
+        ("insert-buckets", f"group_id={over.id},command_bucket_id=last,bucket={heavier}"),
+    ) == {f"group {over.id}: has altered buckets {mark.id}": "red/s"}
+
+
+@pytest.mark.parametrize("size", [3, 300, 1100])
+def test_groups_that_are_right_are_left_alone_when_an_agent_comes_back(rig: Rig, size: int):
+    rig.start()
+    rig.change("Service", "s", service("s", addresses=(CLUSTER,), ports=UDP_PORT), wait=False)
+    ends = [end(each) for each in many(size + 1)[: size + 1]]
+    for those in (ends[:-1], ends):
+        rig.change("EndpointSlice", "s", slice_for("s", *those, name="s", ports=UDP_NUMBER))
+    held = rig.switch.groups()
+    installed = {key_of(flow): flow.cookie for flow in rig.switch.flows() if flow.table != T["epoch"]}
+    assert not against(rig.loop.program, installed, held)
+    (missing,) = against(rig.loop.program, installed, held[1:]).groups
+    assert missing.group.id == held[0].id
+    epoch = rig.switch.flows(table=T["epoch"])
+    rig.loop.connected()
+    rig.idle()
+    assert rig.switch.flows(table=T["epoch"]) == epoch, "any change of a group would have begun another"
+    assert rig.loop.drift == []
 
 
 def test_a_service_that_takes_anothers_number_keeps_its_group_and_flows(rig: Rig):
