@@ -6,23 +6,23 @@ from typing import Any
 
 from ncp.kube.client import Kube
 from ncp.kube.errors import NotFound
-from ncp.kube.resources import INTENT, INTENT_CUSTOM, OPTIONAL, Resource
+from ncp.kube.resources import INSTEAD, INTENT, INTENT_CUSTOM, OPTIONAL
 
 Json = dict[str, Any]
 
 
 def everything(kube: Kube) -> dict[str, list[Json]]:
-    """All objects by kind; a resource that is not served has none.
+    """All objects by kind; a resource that is not served has none, and what says the same instead is there.
 
     Raises:
         ApiError: the server does not answer, or refuses.
     """
     found = {each.kind: kube.list(each)[0] for each in INTENT if each not in OPTIONAL}
-    return found | {each.kind: _served(kube, each) for each in (*OPTIONAL, *INTENT_CUSTOM)}
-
-
-def _served(kube: Kube, resource: Resource) -> list[Json]:
-    try:
-        return kube.list(resource)[0]
-    except NotFound:
-        return []
+    for each in (*OPTIONAL, *INTENT_CUSTOM):
+        try:
+            found[each.kind] = kube.list(each)[0]
+        except NotFound:
+            found[each.kind] = []
+            if (other := INSTEAD.get(each.kind)) is not None:
+                found[other.kind] = kube.list(other)[0]
+    return found

@@ -88,6 +88,7 @@ class Reflector:
         self.resource = resource
         self.store = Store()
         self.synced = threading.Event()
+        self.served = True  # as the server said last: it knows the resource
         self.last_contact = 0.0  # time.monotonic() when the server was last heard; 0: never
         self.handler_errors = 0
         self.relists = 0
@@ -171,6 +172,7 @@ class Reflector:
     def _relist(self) -> None:
         items, version = self._kube.list(self.resource, **self._scope)
         self._heard()
+        self.served = True
         self.relists += 1
         listed = {_key(item): item for item in items}
         self._floor = _number(version)
@@ -188,6 +190,7 @@ class Reflector:
     def _unserved(self) -> None:
         """The server answered that there is no such resource: for an optional one that is an answer, asked for again after a while."""
         self._version = ""
+        self.served = False
         if self._optional:
             self._heard()
             for key in list(self._objects):

@@ -74,6 +74,8 @@ SECURITY_POLICIES: Final = Resource("crd.nsx.vmware.com", "v1alpha1", "securityp
 INTENT: Final = (NODES, NAMESPACES, PODS, NETWORK_POLICIES, SERVICES, ENDPOINT_SLICES)
 """What the network follows from, served by every API server."""
 OPTIONAL: Final = frozenset({ENDPOINT_SLICES})
-"""Of what every API server serves, what very old ones do not: there services have no members."""
+"""Of what every API server serves, what very old ones do not."""
+INSTEAD: Final = {ENDPOINT_SLICES.kind: ENDPOINTS}
+"""What says the same there (Kubernetes before 1.21), by the kind it stands in for."""
 INTENT_CUSTOM: Final = (CLUSTER_NETWORK_POLICIES, SECURITY_POLICIES)
 """What it follows from as well, where their definitions are."""

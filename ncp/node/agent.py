@@ -20,14 +20,14 @@ from typing import Any
 from ncp.cni.realise import PodRealiser
 from ncp.cni.server import CniServer
 from ncp.kube.client import Kube
-from ncp.kube.custom import CustomReflector
-from ncp.kube.reflector import Json, Key, Reflector
-from ncp.kube.resources import INTENT, INTENT_CUSTOM, OPTIONAL
+from ncp.kube.reflector import Json, Key
+from ncp.kube.resources import INTENT, INTENT_CUSTOM
 from ncp.node import packetin, views
 from ncp.node.api import NodeApi
 from ncp.node.condition import NodeCondition
 from ncp.node.enforced import POLICY_KINDS
 from ncp.node.firewall_log import FirewallLog
+from ncp.node.inputs import Inputs
 from ncp.node.loop import Loop, Outcome
 from ncp.node.metrics import NodeMetrics
 from ncp.node.network import PodNetwork
@@ -116,13 +116,7 @@ class NodeAgent:
         self._plumber = PodPlumber(place.netns)
         self.cni = CniServer(place.cni_socket, PodRealiser(self.network, self.ovsdb, self._plumber))
         self.api = NodeApi(place.api_socket, views.paths(self))
-        self.reflectors: dict[str, Reflector | CustomReflector] = {
-            **{
-                each.kind: Reflector(kube, each, self._on_change(each.kind), optional=each in OPTIONAL)
-                for each in INTENT
-            },
-            **{each.kind: CustomReflector(kube, each, self._on_change(each.kind)) for each in INTENT_CUSTOM},
-        }
+        self.inputs = Inputs(kube, self._on_change, self._synced)
         self._wake = threading.Event()
         data_path = {name: check for name, check in self.checks().items() if name != "api"}
         self._condition = NodeCondition(kube, place.node, data_path)
@@ -136,9 +130,7 @@ class NodeAgent:
         self.switch.start()
         self._reporter.start()
         self._realised.start()
-        for kind, reflector in self.reflectors.items():
-            reflector.start()
-            threading.Thread(target=self._await_sync, args=(kind, reflector), daemon=True).start()
+        self.inputs.start()
         self.api.start()
         self.cni.start()
         log.info("node agent of %s in cluster %s", self.place.node, self.cluster)
@@ -160,8 +152,7 @@ class NodeAgent:
         """End every thread."""
         self.cni.stop()
         self.api.stop()
-        for reflector in self.reflectors.values():
-            reflector.stop()
+        self.inputs.stop()
         self.loop.stop()
         self.switch.stop()
         self.ovsdb.stop()
@@ -170,8 +161,7 @@ class NodeAgent:
         self._plumber.close()
         self._node_port.close()
 
-    def _await_sync(self, kind: str, reflector: Reflector | CustomReflector) -> None:
-        reflector.synced.wait()
+    def _synced(self, kind: str) -> None:
         self.loop.synced(kind)
         self._wake.set()
 
@@ -215,7 +205,7 @@ class NodeAgent:
         """Whether a problem is for this node to report: its own, or that of a pod bound to it."""
         origin = problem.origin
         if origin.kind == "Pod":
-            pod: Any = self.reflectors["Pod"].store.get((origin.namespace, origin.name))
+            pod: Any = self.inputs.reflectors["Pod"].store.get((origin.namespace, origin.name))
             return pod is not None and pod["spec"].get("nodeName") == self.place.node
         if origin.kind in POLICY_KINDS:  # the manager says what is wrong with the object itself
             key = f"{origin.kind}/{origin.namespace}/{origin.name}"
@@ -238,7 +228,7 @@ class NodeAgent:
         return {
             Noted(resource, *key): value
             for kind, resource in POLICIES.items()
-            for key, obj in self.reflectors[kind].store.items()
+            for key, obj in self.inputs.reflectors[kind].store.items()
             if (value := annotation(obj, name)) is not None
         }
 
@@ -271,7 +261,7 @@ class NodeAgent:
         return transport_node(obj)[0] if obj is not None else None
 
     def _node_object(self) -> Json | None:
-        return self.reflectors["Node"].store.get(("", self.place.node))
+        return self.inputs.reflectors["Node"].store.get(("", self.place.node))
 
     # -- health -----------------------------------------------------------------------------------------------------
 
@@ -286,5 +276,5 @@ class NodeAgent:
         }
 
     def _api_check(self) -> str | None:
-        stale = [kind for kind, reflector in self.reflectors.items() if not reflector.healthy()]
+        stale = [kind for kind, reflector in self.inputs.reflectors.items() if not reflector.healthy()]
         return f"the API server has not been heard of for a while ({', '.join(stale)})" if stale else None

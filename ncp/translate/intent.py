@@ -182,6 +182,21 @@ def _apply_slice(state: Translation, key: Key, obj: Object | None) -> Step:
     )
 
 
+def _apply_endpoints(state: Translation, key: Key, obj: Object | None) -> Step:
+    """The endpoints of the service of the same name, as slices under names that no EndpointSlice has."""
+    service = f"{key[0]}/{key[1]}"
+    found = services.slices_of_endpoints(obj) if obj is not None else ()
+    held = state.intent.slices.get(service, Map())
+    wanted = {f"Endpoints/{number:06}": each for number, each in enumerate(found)}
+    after = held
+    for name in (*wanted, *(each for each in held if each.startswith("Endpoints/"))):
+        after = _with(after, name, wanted.get(name))
+    if after == held:
+        return state, Delta()
+    slices = _with(state.intent.slices, service, after or None)
+    return replace(state, intent=state.intent.replace(slices=slices)), Delta(services=frozenset({service}))
+
+
 def _policy(kind: str, read: Callable[[Object], Section]) -> Callable[[Translation, Key, Object | None], Step]:
     def apply_policy(state: Translation, key: Key, obj: Object | None) -> Step:
         section = read(obj) if obj is not None else None
@@ -251,6 +266,7 @@ _APPLY: dict[str, Callable[[Translation, Key, Object | None], Step]] = {
     "Namespace": _apply_namespace,
     "Service": _apply_service,
     "EndpointSlice": _apply_slice,
+    "Endpoints": _apply_endpoints,
     **{each.KIND: _policy(each.KIND, each.section) for each in (networkpolicy, clusterpolicy, securitypolicy)},
 }
 KINDS = frozenset(_APPLY)

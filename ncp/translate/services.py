@@ -1,8 +1,8 @@
-"""A Service, and an EndpointSlice (discovery.k8s.io/v1), to what they ask of the network, or a :class:`Problem`."""
+"""A Service, and an EndpointSlice (discovery.k8s.io/v1) or Endpoints (core/v1), to what they ask of the network, or a :class:`Problem`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from firewall.rules import PROTOCOLS, Protocol
@@ -118,13 +118,41 @@ def slice_of(obj: Object) -> tuple[str, Slice] | None:
     name = (meta.get("labels") or {}).get(SERVICE_LABEL)
     if not name or obj.get("addressType") not in ("IPv4", "IPv6"):
         return None
+    endpoints = [found for each in obj.get("endpoints") or () if (found := _endpoint(each)) is not None]
+    return f"{meta.get('namespace', '')}/{name}", _slice(obj, endpoints)
+
+
+def slices_of_endpoints(obj: Object) -> tuple[Slice, ...]:
+    """What Endpoints say, a slice for each of their subsets: addresses that are ready, and others that are not. They say nothing of
+    who terminates, and have no hints."""
+    return tuple(
+        _slice(
+            subset,
+            [
+                Endpoint(address, each.get("nodeName") or "", ready, ready)
+                for field, ready in (("addresses", True), ("notReadyAddresses", False))
+                for each in subset.get(field) or ()
+                if (address := _readable(each.get("ip"))) is not None
+            ],
+        )
+        for subset in obj.get("subsets") or ()
+    )
+
+
+def _slice(obj: Mapping[str, Any], endpoints: Iterable[Endpoint]) -> Slice:
     ports = []
     for each in obj.get("ports") or ():
         protocol = _protocol(each.get("protocol"))
         if protocol is not None and each.get("port"):
             ports.append((each.get("name") or "", protocol, int(each["port"])))
-    endpoints = [found for each in obj.get("endpoints") or () if (found := _endpoint(each)) is not None]
-    return f"{meta.get('namespace', '')}/{name}", Slice(tuple(sorted(ports)), tuple(sorted(endpoints, key=_by_address)))
+    return Slice(tuple(sorted(ports)), tuple(sorted(endpoints, key=_by_address)))
+
+
+def _readable(text: object) -> Address | None:
+    try:
+        return parse_address(str(text))
+    except ValueError:
+        return None
 
 
 def _by_address(endpoint: Endpoint) -> Address:
@@ -134,9 +162,8 @@ def _by_address(endpoint: Endpoint) -> Address:
 def _endpoint(value: Mapping[str, Any]) -> Endpoint | None:
     """All addresses of an endpoint are alike: the first will do (discovery/v1 Endpoint)."""
     conditions, hints = value.get("conditions") or {}, value.get("hints") or {}
-    try:
-        address = parse_address(value["addresses"][0])
-    except (ValueError, KeyError, IndexError, TypeError):
+    address = _readable(next(iter(value.get("addresses") or ()), None))
+    if address is None:
         return None
     ready = conditions.get("ready") is not False
     return Endpoint(

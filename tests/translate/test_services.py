@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from ipam.address import parse_address
 from ncp.translate.intent import apply, apply_all, start
-from ncp.translate.services import slice_of, virtual_server
-from sdn.services import Endpoint, ServicePort
+from ncp.translate.services import slice_of, slices_of_endpoints, virtual_server
+from sdn.compile.delta import Delta
+from sdn.services import Endpoint, ServicePort, Slice
 from tests.translate.test_intent import FABRIC
 
 TCP = {"port": 80}
@@ -246,6 +247,69 @@ def test_ports_of_a_slice():
     assert slice_of(slice_for(ports=()))[1].ports == ()
 
 
+def subset(*ready, unready=(), ports=({"port": 8080},)):
+    """One subset of Endpoints; addresses with a node are written ``address@node``."""
+
+    def entry(text):
+        address, _, node = text.partition("@")
+        return {"ip": address} | ({"nodeName": node} if node else {})
+
+    return {
+        "addresses": [entry(each) for each in ready],
+        "notReadyAddresses": [entry(each) for each in unready],
+        "ports": list(ports),
+    }
+
+
+def endpoints_for(*subsets, name="s"):
+    """Endpoints as a server of core/v1 gives them; without subsets the field is not there."""
+    meta = {"name": name, "namespace": "red"}
+    return {"metadata": meta} | ({"subsets": list(subsets)} if subsets else {})
+
+
+def test_endpoints_of_old_servers_are_slices_one_for_each_subset():
+    named = ({"name": "web", "port": 80, "protocol": "TCP"}, {"name": "dns", "port": 53, "protocol": "UDP"})
+    found = slices_of_endpoints(
+        endpoints_for(subset("10.4.0.2@n1", "10.4.0.1", unready=("10.4.0.3@n2",)), subset("10.4.0.4", ports=named))
+    )
+    one, two, three, four = addresses("10.4.0.1", "10.4.0.2", "10.4.0.3", "10.4.0.4")
+    assert found == (
+        Slice((("", "tcp", 8080),), (Endpoint(one), Endpoint(two, "n1"), Endpoint(three, "n2", False, False))),
+        Slice((("dns", "udp", 53), ("web", "tcp", 80)), (Endpoint(four),)),
+    )
+
+
+def test_endpoints_say_the_same_as_slices_of_them():
+    (found,) = slices_of_endpoints(endpoints_for(subset("10.4.0.1@n1", unready=("10.4.0.2",))))
+    ends = end("10.4.0.1", nodeName="n1"), end("10.4.0.2", conditions={"ready": False})
+    assert found == slice_of(slice_for("s", *ends))[1]
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        endpoints_for(),
+        endpoints_for() | {"subsets": None},
+        endpoints_for({}),
+        endpoints_for({"addresses": [{"ip": "x"}, {}]}),
+    ],
+)
+def test_endpoints_without_a_usable_address_have_nobody(obj):
+    assert [each.endpoints for each in slices_of_endpoints(obj)] in ([], [()])
+
+
+def test_endpoints_that_lose_a_subset_leave_nothing_of_it():
+    objects = ("Endpoints", ("red", "s"), endpoints_for(subset("10.4.0.1"), subset("10.4.0.2", ports=({"port": 1},))))
+    state, delta = apply(start(FABRIC), *objects)
+    assert (len(state.intent.slices["red/s"]), delta.services) == (2, {"red/s"})
+    assert apply(state, *objects)[1] == Delta()
+    state, delta = apply(state, "Endpoints", ("red", "s"), endpoints_for(subset("10.4.0.2", ports=({"port": 1},))))
+    assert [*state.intent.slices["red/s"].values()] == [Slice((("", "tcp", 1),), (Endpoint(*addresses("10.4.0.2")),))]
+    assert delta.services == {"red/s"}
+    state, delta = apply(state, "Endpoints", ("red", "s"), None)
+    assert (state.intent.slices, delta.services) == (start(FABRIC).intent.slices, {"red/s"})
+
+
 def under(state, name):
     return sorted(state.intent.slices.get(name, {}))
 
@@ -281,6 +345,9 @@ OBJECTS = {
     ("Service", ("red", "t")): [None, service("t"), service("t", addresses=("None",))],
     ("EndpointSlice", ("red", "1")): [
         None, slice_for("s", name="1"), slice_for("t", end("10.4.0.1"), name="1"), slice_for("", name="1"),
+    ],
+    ("Endpoints", ("red", "s")): [
+        None, endpoints_for(), endpoints_for(subset("10.4.0.4")), endpoints_for(subset("10.4.0.5"), subset(unready=("10.4.0.4",))),
     ],
     ("EndpointSlice", ("red", "2")): [None, slice_for("s", end("10.4.0.2"), name="2"), slice_for("t", name="2")],
     ("EndpointSlice", ("red", "s")): [None, slice_for("s", end("10.4.0.3"), name="s"), slice_for("s", kind="FQDN", name="s")],
