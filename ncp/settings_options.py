@@ -424,6 +424,22 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "What becomes of connections that a policy forbids after they began, where the policy itself does not say.",
         "works",
     ),
+    Option(
+        "ncp",
+        "removed_members",
+        choice("drain", "reset"),
+        "drain",
+        "What becomes of TCP connections to members that a service gives up: they are let end, or their next packet is reset.",
+        "works",
+    ),
+    Option(
+        "ncp",
+        "node_port_range",
+        span(1, 65535),
+        "30000-32767",
+        "Ports that services get on every node, as the API server's --service-node-port-range has them.",
+        "works",
+    ),
     Option("ncp", "exit_node", _NODE, "", "Node that default-routed traffic leaves by.", "works"),
     Option(
         "ncp",

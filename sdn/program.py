@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from immutables import Map
 
@@ -19,7 +19,7 @@ from sdn.compile.delta import Delta, Piece
 from sdn.compile.membership import Membership
 from sdn.compile.pieces import Attachments, all_pieces, compile_piece, ruled_pieces, touched
 from sdn.compile.ruleset import Ruleset, advance
-from sdn.compile.services import Served, compile_service
+from sdn.compile.services import Served, compile_member, compile_service
 from sdn.model import Intent, Origin, Problem
 from sdn.openflow.groups import installed_content, wanted_content
 from sdn.openflow.message import DeleteGroup, GroupChange, InsertBuckets, RemoveBucket, SetGroup
@@ -109,21 +109,21 @@ def build(intent: Intent, node: str, owner: int, attachments: Attachments) -> Pr
     )
     nothing = empty(node, owner)
     rules, pieces = advance(nothing.rules, intent, everything)
-    balanced, servers = balancing.advance(nothing.balancing, intent, everything)
+    balanced, served = balancing.advance(nothing.balancing, intent, everything)
     nothing = replace(nothing, balancing=balanced)
-    return _recompute(nothing, intent, rules, attachments, {*all_pieces(intent), *pieces, *_services(servers)})[0]
+    return _recompute(nothing, intent, rules, attachments, {*all_pieces(intent), *pieces, *served})[0]
 
 
 def update(program: Program, intent: Intent, attachments: Attachments, delta: Delta) -> tuple[Program, Changes]:
     """The program after a change, and the difference; equal to a full recompute of ``intent``."""
     rules, pieces = advance(program.rules, intent, delta)
     pieces |= touched(intent, program.node, delta)
-    balanced, servers = balancing.advance(program.balancing, intent, delta)
-    pieces |= _services(servers)
+    balanced, served = balancing.advance(program.balancing, intent, delta)
+    pieces |= served
     program = replace(program, balancing=balanced)
     if delta.settings or program.node in delta.nodes:
         pieces.update(ruled_pieces(rules))
-        pieces |= _services(intent.services)
+        pieces |= balancing.pieces(balanced)
     return _recompute(program, intent, rules, attachments, pieces)
 
 
@@ -137,10 +137,12 @@ def _recompute(
     regrouped: list[GroupEntry] = []
     for piece in dirty:
         if piece[0] == "service":
-            flows, found, new_groups = _served(intent, program, str(piece[1]))
+            flows, found, new_groups = _served(intent, program, piece[1])
             ungrouped += groups.get(piece, ())
             regrouped += new_groups
             _store(groups, piece, new_groups)
+        elif piece[0] == "member":
+            flows, found = _sent(intent, program, piece[1]), ()
         else:
             flows, found = compile_piece(piece, intent, rules, program.node, attachments)
         new, unwritable = _encoded(flows, program.owner)
@@ -167,14 +169,12 @@ def _recompute(
     return after, _difference(before, after)._replace(groups=tuple(_group_changes(ungrouped, regrouped)))
 
 
-def _services(names: Iterable[str]) -> set[Piece]:
-    return {("service", name) for name in names}
+def _served(intent: Intent, program: Program, name: Any) -> Served:
+    return compile_service(intent, program.balancing, name) if program.node in intent.nodes else Served((), (), ())
 
 
-def _served(intent: Intent, program: Program, name: str) -> Served:
-    if program.node not in intent.nodes:
-        return Served((), (), ())
-    return compile_service(intent, program.balancing, name)
+def _sent(intent: Intent, program: Program, about: Any) -> tuple[Flow, ...]:
+    return compile_member(program.balancing, about) if program.node in intent.nodes else ()
 
 
 def _group_changes(old: Sequence[GroupEntry], new: Sequence[GroupEntry]) -> Iterable[GroupChange]:

@@ -8,7 +8,7 @@ those meant for the node or its zone (KEP-2433, KEP-3015).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from firewall.rules import Protocol
@@ -30,12 +30,13 @@ Scope: TypeAlias = Literal["internal", "external"]
 
 
 class ServicePort(NamedTuple):
-    """One port of a virtual server. ``node_port`` is 0 where it has none."""
+    """One port of a virtual server. ``node_port`` is 0 where it has none; ``only`` says at which of its addresses, if not at all."""
 
     name: str
     protocol: Protocol
     port: int
     node_port: int = 0
+    only: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,23 @@ class VirtualServer:
     origin: Origin
     ports: tuple[ServicePort, ...]
     internal: tuple[Address, ...] = ()  # cluster addresses
-    external: tuple[Address, ...] = ()  # those of load balancers, and externalIPs
+    external: tuple[Address, ...] = ()  # externalIPs
+    balancers: tuple[Address, ...] = ()  # of load balancers
     sources: tuple[Prefix, ...] = ()  # whom load balancers' addresses serve; none: everybody
+    host: str = ""  # the node whose own addresses serve as well (host ports)
     affinity: int = 0  # seconds a client stays with a member; 0: it does not
     local: frozenset[Scope] = frozenset()  # where only members of the packet's own node count
     takes_unready: bool = False
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """All of its own, whoever they are for."""
+        return tuple(dict.fromkeys((*self.internal, *self.external, *self.balancers)))
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        """The address families it is served in."""
+        return tuple(sorted({each.family for each in self.addresses}))
 
 
 class Endpoint(NamedTuple):
@@ -65,11 +78,29 @@ class Endpoint(NamedTuple):
     nodes: frozenset[str] = frozenset()
 
 
-class Slice(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Slice:
     """Endpoints that have the same ports: numbers by port name and protocol."""
 
     ports: tuple[tuple[str, Protocol, int], ...]
     endpoints: tuple[Endpoint, ...]
+    _known: dict[tuple[str, str, int], dict[Member, Endpoint]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def behind(self, port: ServicePort, family: int) -> Mapping[Member, Endpoint]:
+        """Who of them stands behind a port. It is found once: of the slices of a service, one at a time changes."""
+        asked = (port.name, port.protocol, family)
+        found = self._known.get(asked)
+        if found is None:
+            numbers = [number for name, protocol, number in self.ports if (name, protocol) == asked[:2]]
+            found = {}
+            for endpoint in self.endpoints:
+                for number in numbers if endpoint.address.family == family else ():
+                    member = Member(endpoint.address, number)
+                    found[member] = _better(found.get(member), endpoint)
+            self._known[asked] = found
+        return found
 
 
 class Member(NamedTuple):
@@ -103,12 +134,11 @@ def endpoints(slices: Iterable[Slice], port: ServicePort, family: int) -> dict[M
     """Everybody of one family who stands behind a port, in whatever condition; an address that several slices have counts once."""
     found: dict[Member, Endpoint] = {}
     for each in slices:
-        numbers = [number for name, protocol, number in each.ports if (name, protocol) == (port.name, port.protocol)]
-        for endpoint in each.endpoints:
-            if endpoint.address.family == family:
-                for number in numbers:
-                    member = Member(endpoint.address, number)
-                    found[member] = _better(found.get(member), endpoint)
+        here = each.behind(port, family)
+        both = found.keys() & here.keys() if found else ()
+        better = {member: _better(found[member], here[member]) for member in both}
+        found.update(here)
+        found.update(better)
     return found
 
 

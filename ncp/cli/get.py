@@ -178,6 +178,8 @@ def services(world: World, show: Callable[..., None]) -> None:
         Column("connections", right=True),
         Column("affinity", right=True, wide=True),
         Column("local", wide=True),
+        Column("sources", wide=True, fold=True),
+        Column("out_of_range", "DROPPED", right=True, wide=True),
         Column("each", "MEMBER", wide=True, fold=True),
         ALL_ERRORS,
     )

@@ -17,9 +17,12 @@ def services(world: World) -> list[Row]:
     """Every virtual server: its addresses and ports, everybody behind it, and how many connections each got."""
     intent = world.translation.intent
     objects = {f"{each['metadata']['namespace']}/{each['metadata']['name']}": each for each in world.objects["Service"]}
-    counted = _counted(world.ask("/v1/services"))
+    answers = world.ask("/v1/services")
+    counted, turned_away = _counted(answers), _out_of_range(answers)
     found = []
     for name, server in sorted(intent.services.items()):
+        if server.host:  # ports of a pod, no service
+            continue
         slices = [each for _, each in sorted(intent.slices.get(name, {}).items())]
         members = list(_members(server, slices, counted))
         found.append(
@@ -27,14 +30,16 @@ def services(world: World) -> list[Row]:
                 "namespace": server.origin.namespace,
                 "name": server.origin.name,
                 "type": (objects[name].get("spec") or {}).get("type") or "ClusterIP",
-                "addresses": [str(each) for each in dict.fromkeys((*server.internal, *server.external))],
-                "ports": [_port(each) for each in server.ports],
+                "addresses": [str(each) for each in server.addresses],
+                "ports": [_asked(each) for each in server.ports],
                 "ready": len({each["address"] for each in members if each["ready"]}),
                 "total": len({each["address"] for each in members}),
                 "members": members,
                 "affinity": server.affinity or None,
                 "local": sorted(server.local),
                 "connections": None if counted is None else sum(each["connections"] for each in members),
+                "sources": [str(each) for each in server.sources],
+                "out_of_range": turned_away.get(name, 0) if server.sources and answers else None,
                 "errors": errors_of(objects[name]),
             }
         )
@@ -57,6 +62,10 @@ def _said(member: Row) -> str:
     return f"{member['port']} -> {where}:{member['target']} ({member['node'] or 'no node'}, {state}{got})"
 
 
+def _asked(port: ServicePort) -> str:
+    return f"{port.port}:{port.node_port}/{port.protocol}" if port.node_port else _port(port)
+
+
 def _port(port: ServicePort) -> str:
     return f"{port.port}/{port.protocol}"
 
@@ -73,12 +82,20 @@ def _counted(answers: dict[str, Row]) -> Counter[tuple[str, str, str, int]] | No
     return found
 
 
+def _out_of_range(answers: dict[str, Row]) -> Counter[str]:
+    """Packets dropped at load balancers' addresses for where they came from, by service."""
+    found: Counter[str] = Counter()
+    for answer in answers.values():
+        for each in answer.get("out_of_range", ()):
+            found[f"{each['namespace']}/{each['name']}"] += each["packets"]
+    return found
+
+
 def _members(
     server: VirtualServer, slices: list[Slice], counted: Counter[tuple[str, str, str, int]] | None
 ) -> Iterable[Row]:
-    families = sorted({each.family for each in (*server.internal, *server.external)})
     for port in server.ports:
-        for family in families:
+        for family in server.families:
             for member, endpoint in sorted(endpoints(slices, port, family).items(), key=_by_member):
                 key = (server.name, _port(port), str(member.address), member.port)
                 yield {

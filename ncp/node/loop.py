@@ -64,6 +64,7 @@ class Loop:
         audit_interval: float = 20.0,
         connections: Callable[[], str] | None = None,
         appctl: Appctl,
+        resets: bool = False,
         on_outcome: Callable[[Outcome], None] = lambda outcome: None,
         on_problems: Callable[[list[Problem]], None] = lambda problems: None,
         on_enforced: Callable[[Mapping[str, int]], None] = lambda policies: None,
@@ -77,7 +78,7 @@ class Loop:
         self.ready = threading.Event()  # the switch holds the program for the first time
         self._switch = switch
         self._caches = Caches(appctl, switch)
-        self._standing = Standing(connections or (lambda: appctl.call("dpctl/dump-conntrack")), switch)
+        self._standing = Standing(connections or (lambda: appctl.call("dpctl/dump-conntrack")), switch, resets)
         self._enforced = Enforced(on_enforced, on_measured)
         self._audit_interval = audit_interval
         self._on_outcome = on_outcome
@@ -92,11 +93,13 @@ class Loop:
         self._caught_up = False  # the switch holds the program but for what is in the inbox
         self._in_step = False  # ... and the inbox is empty
         self._refused: dict[bytes, tuple[int, Problem]] = {}
-        self._asked = self._answered = 0  # numbers of the newest thing asked, and on the switch
+        # Numbers of the newest thing asked, on the switch, and obeyed by its cache and the connections it tracks.
+        self._asked = self._answered = self._settled = 0
         self._realised: Attachments = {}  # as of the last acknowledgement, as is the next
         self._acknowledged: Program = self.program
         self.fault = ""  # why the last exchange failed by a fault of ours; empty: it did not
-        self._checked: Program | None = None
+        self._checked: Program | None = None  # the program that was last found to be equal to a full recompute
+        self._audited: Program | None = None  # the one of the last audit
         self._reported: list[Problem] | None = None
         self._thread = threading.Thread(target=self._run, name=f"loop-{node}", daemon=True)
 
@@ -187,6 +190,17 @@ class Loop:
         """Whether the switch has acknowledged the whole program."""
         return self._in_step
 
+    @property
+    def given(self) -> int:
+        """Number of the newest thing given."""
+        return self._asked
+
+    @property
+    def settled(self) -> int:
+        """Number of the newest thing given that packets obey, as everything before: the switch has acknowledged it, its cache follows,
+        and the connections it tracks have been looked through."""
+        return self._settled
+
     # -- the thread -------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -244,7 +258,7 @@ class Loop:
             else:
                 self._send(changes, "change", self._acknowledged.claims)
             if audit and self._caught_up:
-                self._audit()
+                self._audit(at_once=inbox.audit)
         except (SwitchGone, SwitchTimeout, AppctlError) as error:
             log.warning(
                 "node %s: the switch did not take a change (%s); comparing again when it answers", self.node, error
@@ -316,6 +330,7 @@ class Loop:
             self._caches.obey()
         self._standing.settle(self.program, self.translation.intent, self._seats.attached or {})
         self._enforced.acknowledged(self.program.rules, time.monotonic())
+        self._settled = self._taken
 
     def _refuse(self, refusal: BundleRefused) -> set[bytes]:
         """Set aside the flows a switch refused, each with a problem on its origin, so that the rest goes out."""
@@ -336,8 +351,10 @@ class Loop:
         self._refused = current
         return changes._replace(add=tuple(entry for entry in changes.add if entry.key not in current))
 
-    def _audit(self) -> None:
-        if self.program is not self._checked:
+    def _audit(self, *, at_once: bool) -> None:
+        # A full recompute of a large cluster takes a second, in which no change is looked at: it waits until there are none.
+        calm, self._audited = self.program is self._audited, self.program
+        if self.program is not self._checked and (calm or at_once):
             fresh = build(self.translation.intent, self.node, self.program.owner, self._seats.attached or {})
             if (fresh.claims, fresh.groups) != (self.program.claims, self.program.groups):
                 log.error("node %s: incremental program differs from a full recompute; adopting the latter", self.node)

@@ -7,8 +7,18 @@ from sdn.compile.terms import REJECTED, TOO_BIG, UNSERVED
 from sdn.model import Intent
 from sdn.openflow.session import Switch
 from sdn.openflow.values import PacketIn
-from sdn.pipeline.flow import Action, Output, Resubmit
-from sdn.pipeline.registers import FROM_POD, OUTPUT, ROUTER, SEGMENT, SOURCE
+from sdn.pipeline.flow import Action, Output, Resubmit, SetField
+from sdn.pipeline.registers import (
+    FROM_POD,
+    GATEWAY_MAC,
+    NEXT_HOP_MAC,
+    NODE_MAC,
+    NODE_MAC_MASK,
+    OUTPUT,
+    ROUTER,
+    SEGMENT,
+    SOURCE,
+)
 from sdn.pipeline.tables import PIPELINE, T
 from sdn.reject import rejection
 
@@ -42,11 +52,21 @@ def _reject(switch: Switch, packet: PacketIn, intent: Intent) -> None:
         return
     vni = (packet.metadata.get(SEGMENT.register, 0) & SEGMENT.mask) >> SEGMENT.low
     router = intent.switches[vni].router if vni in intent.switches else 0
-    onward = (SOURCE.set(FROM_POD), SEGMENT.set(vni), ROUTER.set(router), Resubmit(T["requests"]))
+    onward = (SOURCE.set(FROM_POD), SEGMENT.set(vni), ROUTER.set(router), *_back(packet), Resubmit(T["requests"]))
     switch.packet_out(frame, onward, in_port=(packet.metadata.get(OUTPUT.register, 0) & OUTPUT.mask) >> OUTPUT.low)
+
+
+def _back(packet: PacketIn) -> tuple[Action, ...]:
+    """What came by a node is answered by that node, through the router."""
+    sender = int.from_bytes(packet.data[6:12], "big")
+    if sender & NODE_MAC_MASK != NODE_MAC:
+        return ()
+    return NEXT_HOP_MAC.set(sender), SetField("eth_dst", GATEWAY_MAC)
 
 
 def _registers(packet: PacketIn) -> tuple[Action, ...]:
     """Where the packet was in the pipeline, as actions that put another there."""
     held = ((field, packet.metadata.get(field.register, 0)) for field in (SOURCE, SEGMENT, ROUTER))
-    return tuple(field.set((value & field.mask) >> field.low) for field, value in held)
+    high, low = (packet.metadata.get(f"reg{NEXT_HOP_MAC.reg + n}", 0) for n in (0, 1))
+    back = NEXT_HOP_MAC.set((high << 32 | low) & NEXT_HOP_MAC.mask)
+    return *(field.set((value & field.mask) >> field.low) for field, value in held), back

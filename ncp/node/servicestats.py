@@ -8,11 +8,13 @@ from typing import Any
 
 from ipam.address import Address
 from ncp.node.audit import key_of
+from sdn.compile.services import OUT_OF_RANGE
 from sdn.openflow.values import InstalledFlow
-from sdn.pipeline.flow import Ct, Flow, Nat
+from sdn.pipeline.flow import Ct, Flow, SetField
 from sdn.pipeline.registers import POOL
 from sdn.pipeline.tables import T
 from sdn.program import Program
+from sdn.services import Member
 
 
 def service_statistics(program: Program, installed: Iterable[InstalledFlow]) -> list[dict[str, Any]]:
@@ -23,16 +25,31 @@ def service_statistics(program: Program, installed: Iterable[InstalledFlow]) -> 
     counted: Counter[tuple[str, str, int, str, int]] = Counter()
     for each in installed:
         entry = program.get(key_of(each)) if each.table == T["members"] else None
-        nat = _translation(entry.flow) if entry else None
-        pool = program.balancing.numbers.name(_pool(entry.flow)) if entry and nat else None
-        if nat is None or pool is None:
+        member = _member(entry.flow) if entry else None
+        pool = program.balancing.numbers.name(_pool(entry.flow)) if entry and member else None
+        if member is None or pool is None:
             continue
         service, _, about = pool.rpartition("#")
-        protocol, port, _ = about.split("/")
-        address = Address(4 if nat.version == 4 else 6, nat.address)
+        protocol, port, *_ = about.split("/")
         # A member on the node itself has a second flow, for what it sends to itself.
-        counted[service, protocol, int(port), str(address), nat.port] += each.packets
+        counted[service, protocol, int(port), str(member.address), member.port] += each.packets
     return [_row(*about, connections) for about, connections in sorted(counted.items())]
+
+
+def range_statistics(program: Program, installed: Iterable[InstalledFlow]) -> list[dict[str, Any]]:
+    """A row for every port whose load balancer serves certain sources alone: how many packets from others were dropped."""
+    counted: Counter[tuple[str, str, str]] = Counter()
+    for each in installed:
+        entry = program.get(key_of(each)) if each.table == T["services"] else None
+        if entry and entry.flow.origin.detail.endswith(OUT_OF_RANGE):
+            origin = entry.flow.origin
+            counted[origin.namespace, origin.name, origin.detail.partition(":")[0].removeprefix("port ")] += (
+                each.packets
+            )
+    return [
+        {"namespace": namespace, "name": name, "port": port, "packets": packets}
+        for (namespace, name, port), packets in sorted(counted.items())
+    ]
 
 
 def _row(service: str, protocol: str, port: int, address: str, target: int, connections: int) -> dict[str, Any]:
@@ -41,8 +58,15 @@ def _row(service: str, protocol: str, port: int, address: str, target: int, conn
     return of | {"address": address, "target": target, "connections": connections}
 
 
-def _translation(flow: Flow) -> Nat | None:
-    return next((action.nat for action in flow.actions if isinstance(action, Ct)), None)
+def _member(flow: Flow) -> Member | None:
+    """Whom the flow sends packets to: by connection tracking, or (SCTP) by itself."""
+    nat = next((action.nat for action in flow.actions if isinstance(action, Ct)), None)
+    if nat:
+        return Member(Address(4 if nat.version == 4 else 6, nat.address), nat.port)
+    written = {action.field: action.value for action in flow.actions if isinstance(action, SetField)}
+    if "ipv4_dst" in written:
+        return Member(Address(4, written["ipv4_dst"]), written["sctp_dst"])
+    return Member(Address(6, written["ipv6_dst"]), written["sctp_dst"]) if "ipv6_dst" in written else None
 
 
 def _pool(flow: Flow) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import product
 
 from ipam.address import Address, Family
 from sdn.compile.balancing import Pool
@@ -31,19 +31,6 @@ from sdn.services import Member, VirtualServer
 log = logging.getLogger(__name__)
 
 
-class Served(NamedTuple):
-    """A virtual server's address and port, and a member that packets to them go to."""
-
-    protocol: str
-    address: Address
-    port: int
-    member: Member
-
-
-def _served(tracked: Tracked) -> Served:
-    return Served(tracked.protocol, tracked.destination, tracked.destination_port, Member(*tracked.target))
-
-
 @dataclass(slots=True)
 class Standing:
     """What is still to be looked at, gathered from change to change until it is done.
@@ -53,14 +40,17 @@ class Standing:
 
     dump: Callable[[], str]
     switch: Switch
+    resets: bool = False  # TCP connections to members that were given up; else they are let end
     _all: bool = False
     _addresses: set[Address] = field(default_factory=set)
     _gone: set[Address] = field(default_factory=set)
+    _nodes: set[Address] = field(default_factory=set)  # the addresses of all nodes
     _servers: dict[str, VirtualServer] = field(default_factory=dict)  # those that change, as they were
     _pools: Mapping[str, tuple[Pool, ...]] = field(default_factory=dict)  # as they were when all was settled last
 
     def concern(self, before: Intent, after: Intent, delta: Delta) -> None:
         """Note what a change may forbid."""
+        self._nodes = {each for node in after.nodes.values() for each in node.addresses}
         self._all |= bool(delta.sections or delta.namespaces or delta.settings)
         for name in delta.services:
             if server := before.services.get(name):
@@ -84,16 +74,19 @@ class Standing:
             AppctlError, SwitchGone, SwitchTimeout: the switch did not answer.
         """
         found: list[Forbidden] = []
-        left = set(self._left(program.balancing.pools))
-        if (self._all and intent.sections) or self._addresses or self._gone or left:
+        # The switch finds these by itself: on a busy node there is too much to read for each member that goes.
+        self.switch.flush(self._left(program.balancing.pools))
+        if (self._all and intent.sections) or self._addresses or self._gone:
             connections = list(parse(self.dump()))
             noted = associations(self.switch.flows(table=T["associations"]))
             connections += noted
-            gone = {each for each in connections if not self._gone.isdisjoint(each.ends()) or _served(each) in left}
+            gone = {each for each in connections if not self._gone.isdisjoint(each.ends())}
             zones = {ofport: name for name, ofport in attached.items()}
             asked = (each for each in connections if self._all or not self._addresses.isdisjoint(each.ends()))
             found = [each for each in forbidden(asked, intent, program.rules, zones) if each.fate != "keep"]
             self._forget(gone | {each.tracked for each in found}, noted)
+        if self._gone and (stale := translations(self.switch.flows(table=T["translations"]), self._gone)):
+            self.switch.apply(Changes(delete=stale))
         self._all = False
         self._addresses.clear()
         self._gone.clear()
@@ -103,16 +96,25 @@ class Standing:
             log.info("%s: cut off from %s: %s", each.tracked, each.port, each.verdict.why)
         return found
 
-    def _left(self, now: Mapping[str, tuple[Pool, ...]]) -> Iterator[Served]:
-        """Members that datagrams to a virtual server no longer go to: nothing in them says when a client is done. TCP connections
-        are let end."""
+    def _left(self, now: Mapping[str, tuple[Pool, ...]]) -> Iterator[Flush]:
+        """Members that datagrams to a virtual server no longer go to: nothing in them says when a client is done. What is left of a
+        TCP connection that is to be reset finds none of its own, and is told so."""
+        protocols = ("udp", "tcp") if self.resets else ("udp",)
         for name, server in self._servers.items():
-            kept = {(pool.name, member) for pool in now.get(name, ()) for member, _ in pool.members}
+            kept = {pool.name: pool.members.keys() for pool in now.get(name, ())}
             for pool in self._pools.get(name, ()):
-                gone = [member for member, _ in pool.members if (pool.name, member) not in kept]
-                if gone and pool.port.protocol == "udp":
-                    addresses = [each for each in (*server.internal, *server.external) if each.family == pool.family]
-                    yield from (Served("udp", each, pool.port.port, member) for each in addresses for member in gone)
+                gone = pool.members.keys() - kept.get(pool.name, frozenset())
+                protocol = pool.port.protocol
+                if gone and protocol in protocols:
+                    for (address, number), member in product(self._asked(server, pool), sorted(gone)):
+                        yield _to_member(NUMBERS[protocol], address, number, member)
+
+    def _asked(self, server: VirtualServer, pool: Pool) -> Iterator[tuple[Address, int]]:
+        """The addresses and ports that lead to a pool."""
+        yield from ((each, pool.port.port) for each in server.addresses if each.family == pool.family)
+        numbers = [pool.port.port if server.host else 0, pool.port.node_port]
+        nodes = [each for each in self._nodes if each.family == pool.family]
+        yield from ((each, number) for number in numbers if number for each in nodes)
 
     def _forget(self, connections: Set[Tracked], noted: Mapping[Tracked, tuple[Rule, ...]]) -> None:
         self.switch.flush([of_connection(each) for each in connections if each not in noted])
@@ -129,8 +131,7 @@ def associations(flows: Iterable[InstalledFlow]) -> dict[Tracked, tuple[Rule, ..
         if flow.priority not in (FORWARD, BACKWARD):
             continue
         terms = {name: value for name, value, _ in unpack_match(flow.match)}
-        family: Family = 4 if "ipv4_src" in terms else 6
-        source, destination = (Address(family, terms[f"ipv{family}_{end}"]) for end in ("src", "dst"))
+        source, destination = _ends(terms)
         zone = terms[ZONE.register] >> ZONE.low
         there = Tracked(zone, "sctp", source, destination, terms["sctp_src"], terms["sctp_dst"], destination)
         rule = (flow.table, flow.priority, flow.match)
@@ -144,7 +145,40 @@ def associations(flows: Iterable[InstalledFlow]) -> dict[Tracked, tuple[Rule, ..
     return found
 
 
+def translations(flows: Iterable[InstalledFlow], gone: Set[Address]) -> tuple[Rule, ...]:
+    """The flows of associations with virtual servers whose client, or member, is gone, as a switch noted them."""
+    of_client: dict[tuple[int, Address, int], list[Rule]] = {}
+    lost: set[tuple[int, Address, int]] = set()
+    for flow in flows:
+        terms = {name: value for name, value, _ in unpack_match(flow.match)}
+        source, destination = _ends(terms)
+        forward = flow.priority == FORWARD
+        zone = terms[ZONE.register]
+        client = (zone, source, terms["sctp_src"]) if forward else (zone, destination, terms["sctp_dst"])
+        of_client.setdefault(client, []).append((flow.table, flow.priority, flow.match))
+        if source in gone or (not forward and destination in gone):
+            lost.add(client)
+    return tuple(rule for client in lost for rule in of_client[client])
+
+
+def _ends(terms: Mapping[str, int]) -> tuple[Address, Address]:
+    family: Family = 4 if "ipv4_src" in terms else 6
+    return Address(family, terms[f"ipv{family}_src"]), Address(family, terms[f"ipv{family}_dst"])
+
+
 def of_connection(tracked: Tracked) -> Flush:
     """One connection, in its zone."""
     ports = (tracked.source_port, tracked.destination_port)
     return Flush(tracked.zone, NUMBERS[tracked.protocol], tracked.source, tracked.destination, *ports)
+
+
+def _to_member(protocol: int, address: Address, port: int, member: Member) -> Flush:
+    """Connections to a virtual server's address and port that a member answers, in every zone."""
+    return Flush(
+        None,
+        protocol,
+        destination=address,
+        destination_port=port,
+        answers=member.address,
+        answering_port=member.port,
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ncp.node.audit import foreign_match, key_of
 from ncp.node.rulestats import rule_statistics
-from ncp.node.servicestats import service_statistics
+from ncp.node.servicestats import range_statistics, service_statistics
 from sdn.model import Origin
 from sdn.openflow.pack import Encoded
 from sdn.pipeline.render import actions_text, match_text
@@ -47,6 +47,8 @@ def status(agent: NodeAgent) -> dict[str, Any]:
         "cluster": agent.cluster,
         "connected": agent.switch.connected and agent.ovsdb.connected,
         "in_step": loop.is_in_step,
+        "given": loop.given,
+        "settled": loop.settled,
         "ready": loop.ready.is_set(),
         "checks": {name: check() for name, check in agent.checks().items()},
         "ovs_version": agent.ovsdb.ovs_version,
@@ -83,9 +85,10 @@ def rules(agent: NodeAgent) -> dict[str, Any]:
 
 
 def services(agent: NodeAgent) -> dict[str, Any]:
-    """Every member of a virtual server that connections from here go to, and how many did."""
+    """Every member of a virtual server that connections from here go to, and how many did; and what came from out of range."""
     members = service_statistics(agent.loop.program, agent.switch.flows(table=T["members"]))
-    return {"node": agent.place.node, "members": members}
+    turned_away = range_statistics(agent.loop.program, agent.switch.flows(table=T["services"]))
+    return {"node": agent.place.node, "members": members, "out_of_range": turned_away}
 
 
 def _row(entry: Encoded, state: str, packets: int, size: int) -> dict[str, Any]:

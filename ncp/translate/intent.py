@@ -20,7 +20,7 @@ from ncp.translate import objects, services
 from ncp.translate.objects import Object
 from sdn.compile.delta import Delta
 from sdn.model import FirewallSettings, Intent, LogicalSwitch, Origin, Problem, Tier0
-from sdn.services import Algorithm
+from sdn.services import Algorithm, Slice, VirtualServer
 
 POLICY_INVALID = "POLICY_INVALID"
 Key = tuple[str, str]
@@ -115,11 +115,25 @@ def apply_all(state: Translation, changes: Iterable[tuple[str, Key, Object | Non
 def _apply_pod(state: Translation, key: Key, obj: Object | None) -> tuple[Translation, Delta]:
     port, problems = objects.port(obj) if obj is not None else (None, ())
     state = _noted(state, "Pod", key, problems)
+    state, delta = _apply_host_ports(state, key, services.host_ports(obj, port) if obj and port else None)
     name = f"{key[0]}/{key[1]}"
     if state.intent.ports.get(name) == port:
-        return state, Delta()
+        return state, delta
     ports = _with(state.intent.ports, name, port)
-    return replace(state, intent=state.intent.replace(ports=ports)), Delta(ports=frozenset({name}))
+    return replace(state, intent=state.intent.replace(ports=ports)), delta | Delta(ports=frozenset({name}))
+
+
+def _apply_host_ports(state: Translation, key: Key, found: tuple[VirtualServer, Slice] | None) -> Step:
+    """A pod's ports on its node, as a virtual server whose only member is the pod."""
+    name = services.of_pod(*key)
+    server, ends = found or (None, None)
+    intent = state.intent
+    held = intent.slices.get(name, Map()).get("")
+    if intent.services.get(name) == server and held == ends:
+        return state, Delta()
+    servers = _with(intent.services, name, server)
+    slices = _with(intent.slices, name, Map({"": ends}) if ends else None)
+    return replace(state, intent=intent.replace(services=servers, slices=slices)), Delta(services=frozenset({name}))
 
 
 def _apply_node(state: Translation, key: Key, obj: Object | None) -> tuple[Translation, Delta]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from firewall.rules import PROTOCOLS, Protocol
 from ipam.address import Address, Prefix, parse_address, parse_interface
 from ncp.translate.objects import Object, origin_of
-from sdn.model import Problem
+from sdn.model import LogicalPort, Problem
 from sdn.services import Endpoint, Scope, ServicePort, Slice, VirtualServer
 
 SERVICE_LABEL: Final = "kubernetes.io/service-name"
@@ -35,10 +35,11 @@ def virtual_server(service: Object) -> tuple[VirtualServer | None, tuple[Problem
     external = [
         found for each in spec.get("externalIPs") or () if (found := _address(each, "spec.externalIPs", refused))
     ]
+    balancers: list[Address] = []
     if sources or not spec.get("loadBalancerSourceRanges"):  # no range that can be read is not the same as everybody
         field = "status.loadBalancer.ingress"
-        external += [found for each in _balancers(service) if (found := _address(each, field, refused))]
-    if not internal and not external:
+        balancers = [found for each in _balancers(service) if (found := _address(each, field, refused))]
+    if not internal and not external and not balancers:
         return None, tuple(problems)
     found = VirtualServer(
         name=f"{origin.namespace}/{origin.name}",
@@ -46,6 +47,7 @@ def virtual_server(service: Object) -> tuple[VirtualServer | None, tuple[Problem
         ports=_ports(spec, refused),
         internal=internal,
         external=tuple(dict.fromkeys(external)),
+        balancers=tuple(dict.fromkeys(balancers)),
         sources=sources,
         affinity=_affinity(spec),
         local=_local(spec),
@@ -109,6 +111,39 @@ def _local(spec: Mapping[str, Any]) -> frozenset[Scope]:
         ("external", "externalTrafficPolicy"),
     )
     return frozenset(scope for scope, name in policies if spec.get(name) == "Local")
+
+
+def of_pod(namespace: str, name: str) -> str:
+    """What the virtual server of a pod's host ports is called; no service is called so."""
+    return f"{namespace}/{name}@host"
+
+
+def host_ports(pod: Object, port: LogicalPort) -> tuple[VirtualServer, Slice] | None:
+    """A pod's ports on its node's own addresses: a virtual server, and the pod as its member; None where it has none."""
+    ports, numbers = [], []
+    for container in (pod.get("spec") or {}).get("containers") or ():
+        for each in container.get("ports") or ():
+            protocol = _protocol(each.get("protocol"))
+            if protocol is None or not each.get("hostPort"):
+                continue
+            name = f"{protocol}/{each['hostPort']}"
+            ports.append(ServicePort(name, protocol, int(each["hostPort"]), only=_only(each.get("hostIP"))))
+            numbers.append((name, protocol, int(each["containerPort"])))
+    if not ports or not port.node:
+        return None
+    name = of_pod(*port.name.split("/"))
+    origin = port.origin.about("host ports")
+    server = VirtualServer(name, origin, tuple(dict.fromkeys(ports)), host=port.node, takes_unready=True)
+    ends = tuple(Endpoint(each, port.node) for each in port.addresses)
+    return server, Slice(tuple(sorted(set(numbers))), ends)
+
+
+def _only(text: str | None) -> Address | None:
+    try:
+        address = parse_address(text or "0.0.0.0")
+    except ValueError:
+        return None
+    return address if address.value else None
 
 
 def slice_of(obj: Object) -> tuple[str, Slice] | None:

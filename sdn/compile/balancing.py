@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
+from itertools import product
 from typing import Final, NamedTuple
 
 from immutables import Map
 
 from ipam.address import Address
-from sdn.compile.delta import Delta
+from sdn.compile.delta import Delta, Piece
 from sdn.compile.numbers import Numbers
-from sdn.model import Intent
+from sdn.model import Intent, Origin
 from sdn.services import Member, Place, ServicePort, VirtualServer, members
 
 LARGEST: Final = 16384
@@ -31,9 +33,18 @@ class Pool(NamedTuple):
     name: str
     port: ServicePort
     family: int
-    members: tuple[tuple[Member, int], ...]  # with their numbers in the pool
+    members: Mapping[Member, int]  # sorted, with their numbers in the pool
     here: frozenset[Address] = frozenset()  # addresses of those on the node itself
     of: int = 0  # how many there would be, where that is more than a pool can have
+    local: bool = False  # only the node's own members count
+    elsewhere: bool = False  # and it has none, but other nodes do
+    origin: Origin = Origin("Service", "", "")
+    affinity: int = 0
+
+    def like(self, other: Pool) -> bool:
+        """Whether both are the same but for who their members are: then whoever is one of both has the same flows."""
+        rest = self._replace(members=other.members, here=other.here, of=other.of, elsewhere=other.elsewhere)
+        return rest == other
 
 
 def names(pool: Pool) -> tuple[str, ...]:
@@ -53,15 +64,17 @@ class Balancing:
     pools: Map[str, tuple[Pool, ...]] = field(default_factory=Map)  # by service
 
 
-def advance(state: Balancing, intent: Intent, delta: Delta) -> tuple[Balancing, set[str]]:
-    """The pools once the intent has changed by ``delta``, and the services to compile anew."""
+def advance(state: Balancing, intent: Intent, delta: Delta) -> tuple[Balancing, set[Piece]]:
+    """The pools once the intent has changed by ``delta``, and the pieces to compile anew: services, and members of pools."""
     here = intent.nodes.get(state.node)
     place = Place(state.node, here.zone if here else "")
     stale = set(delta.services)
     if place != state.place:
         stale.update(intent.services)
+    if delta.nodes:
+        stale.update(name for name, server in intent.services.items() if _asks_for_nodes(server, delta.nodes))
     if not stale:
-        return state, stale
+        return state, set()
     pools = state.pools.mutate()
     add: set[str] = set()
     remove: set[str] = set()
@@ -75,34 +88,106 @@ def advance(state: Balancing, intent: Intent, delta: Delta) -> tuple[Balancing, 
         else:
             pools.pop(name, None)
     numbers, moved = state.numbers.changed(add - remove, remove - add)
-    stale |= {each.rpartition("#")[0] for each in moved}
-    return Balancing(state.node, place, numbers, pools.finish()), stale
+    stale |= {service_of(pool) for pool in moved}
+    after = Balancing(state.node, place, numbers, pools.finish())
+    pieces: set[Piece] = {("service", name) for name in stale}
+    for name in stale:
+        pieces.update(
+            ("member", each) for each in _changed(state.pools.get(name, ()), after.pools.get(name, ()), moved)
+        )
+    return after, pieces
+
+
+def _asks_for_nodes(server: VirtualServer, names: Set[str]) -> bool:
+    """Whether what nodes' addresses are matters to it: it is served at them, or its own may be among them."""
+    return server.host in names or bool(server.external or server.balancers)
+
+
+def pieces(state: Balancing) -> set[Piece]:
+    """Every piece that follows from the pools."""
+    found: set[Piece] = {("service", name) for name in state.pools}
+    found.update(
+        ("member", (pool.name, each)) for pools in state.pools.values() for pool in pools for each in pool.members
+    )
+    return found
+
+
+def _changed(old: tuple[Pool, ...], new: tuple[Pool, ...], moved: Set[str]) -> Iterator[tuple[str, Member]]:
+    """Members whose flows are others than before, each with its pool's name."""
+    before, after = {pool.name: pool for pool in old}, {pool.name: pool for pool in new}
+    for name in before.keys() | after.keys():
+        was, now = before.get(name), after.get(name)
+        if was and now and now.like(was) and name not in moved:
+            yield from ((name, each) for each, _ in was.members.items() ^ now.members.items())
+            yield from (
+                (name, each) for each in now.members if (each.address in now.here) != (each.address in was.here)
+            )
+        else:
+            yield from ((name, each) for pool in (was, now) if pool for each in pool.members)
 
 
 def _pools(server: VirtualServer, intent: Intent, place: Place) -> Iterable[Pool]:
     slices = [each for _, each in sorted(intent.slices.get(server.name, {}).items())]
     here = {each.address for one in slices for each in one.endpoints if each.node == place.node}
-    local = "internal" in server.local
-    for port in server.ports:
-        for family in sorted({each.family for each in (*server.internal, *server.external)}):
-            name = f"{server.name}#{port.protocol}/{port.port}/{family}"
+    families = {each.family for each in addresses_of(server, intent)}
+    for port, family in product(server.ports, sorted(families)):
+        for local in sorted(_kinds(server, port)):
+            name = f"{server.name}#{port.protocol}/{port.port}/{family}" + ("/local" if local else "")
             found = members(server, slices, port, family, place, local=local)
             fitting = found[:LARGEST]
             local_ones = frozenset(each.address for each in fitting if each.address in here)
             of = len(found) if len(found) > LARGEST else 0
-            yield Pool(name, port, family, numbered(fitting), local_ones, of)
+            elsewhere = local and not found and bool(members(server, slices, port, family, place, local=False))
+            yield Pool(
+                name,
+                port,
+                family,
+                numbered(fitting),
+                local_ones,
+                of,
+                local,
+                elsewhere,
+                server.origin,
+                server.affinity,
+            )
 
 
-def numbered(found: Iterable[Member]) -> tuple[tuple[Member, int], ...]:
+def service_of(pool: str) -> str:
+    """The service a pool's name is about."""
+    return pool.rpartition("#")[0]
+
+
+def addresses_of(server: VirtualServer, intent: Intent) -> tuple[Address, ...]:
+    """All addresses of a virtual server, those of the node that lends its own among them (but not those of its node ports)."""
+    host = intent.nodes.get(server.host)
+    return (*server.addresses, *(host.addresses if host else ()))
+
+
+def _kinds(server: VirtualServer, port: ServicePort) -> set[bool]:
+    """Which pools a port needs: one of the node's own members (True), one of all."""
+    outward = bool(server.external or server.balancers or server.host or port.node_port)
+    kinds = {"internal" in server.local} if server.internal else set()
+    if outward:
+        # Pods and nodes are sent anywhere also where the service is local for those outside, as by kube-proxy (KEP-1669).
+        kinds |= {False, "external" in server.local}
+    return kinds
+
+
+def numbered(found: Iterable[Member]) -> dict[Member, int]:
     """Members with numbers of 1 to 2**31 that follow from what they are: who comes or goes changes no other's, but for a collision
     of hashes."""
     used: set[int] = set()
-    numbers = []
+    numbers = {}
     for member in sorted(found):
-        number = int.from_bytes(blake2b(f"{member.address}#{member.port}".encode(), digest_size=4).digest(), "big") >> 1
-        number = max(number, 1)
+        number = _number(member)
         while number in used:
             number += 1
         used.add(number)
-        numbers.append((member, number))
-    return tuple(numbers)
+        numbers[member] = number
+    return numbers
+
+
+@lru_cache(1 << 17)
+def _number(member: Member) -> int:
+    hashed = blake2b(f"{member.address}#{member.port}".encode(), digest_size=4).digest()
+    return max(int.from_bytes(hashed, "big") >> 1, 1)

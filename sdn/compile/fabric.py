@@ -14,6 +14,7 @@ from sdn.compile.terms import (
     TOO_BIG,
     TTL_EXCEEDED,
     flow,
+    from_address,
     goto,
     link_local,
     next_hop,
@@ -42,14 +43,19 @@ from sdn.pipeline.registers import (
     NEXT_HOP_MAC,
     NEXT_HOP_V4,
     NEXT_HOP_V6,
+    NODE_MAC,
+    NODE_MAC_MASK,
     NODE_PORT,
     OUTPUT,
+    OUTSIDE,
     OWNER,
     PEER,
     SEGMENT,
     SOURCE,
+    ZONE,
 )
 from sdn.pipeline.registers import TOO_BIG as TOO_BIG_BIT
+from sdn.pipeline.spec import RegField
 from sdn.pipeline.tables import PIPELINE, T
 
 ETHERNET_HEADER = 14
@@ -71,14 +77,14 @@ def compile_fabric(intent: Intent, node: TransportNode) -> tuple[Flow, ...]:
     """Every flow that depends on nothing but the fabric's settings."""
     return (
         *_misses(),
-        *_entries(intent),
+        *_entries(intent, node),
         *_guards(),
         *_mtu(pod_mtu(intent.mtu, node.tep.family)),
         *_requests(),
         *_routers(),
         *_tier0(intent),
         *_next_hop(intent.tier0.transit_vni),
-        *_resolved(),
+        *_resolved(node),
         *_delivery(),
     )
 
@@ -93,9 +99,14 @@ def _misses() -> list[Flow]:
     return found
 
 
-def _entries(intent: Intent) -> list[Flow]:
-    transit = SEGMENT.set(intent.tier0.transit_vni)
+def _entries(intent: Intent, node: TransportNode) -> list[Flow]:
+    came = (SOURCE.set(FROM_NODE), SEGMENT.set(intent.tier0.transit_vni), ZONE.set(NODE_PORT))
+    tracked, here = goto("egress_track"), ("in_port", NODE_PORT, None)
+    origin = fabric("node port", "received")
     return [
+        *(flow("classify", 210, (here, eth), (*came, OUTSIDE.set(1), tracked), origin) for eth in ETH_IP.values()),
+        *(flow("classify", 220, (here, *from_address(each)), (*came, tracked), origin) for each in node.addresses),
+        flow("classify", 200, (here,), (*came, goto("mtu")), origin),
         flow(
             "classify",
             200,
@@ -106,13 +117,6 @@ def _entries(intent: Intent) -> list[Flow]:
                 goto("l2_forward"),
             ),
             fabric("tunnel", "received"),
-        ),
-        flow(
-            "classify",
-            200,
-            (("in_port", NODE_PORT, None),),
-            (SOURCE.set(FROM_NODE), transit, goto("mtu")),
-            fabric("node port", "received"),
         ),
     ]
 
@@ -185,21 +189,21 @@ def on_segment(vni: int, origin: Origin) -> Flow:
     return flow("on_segment", 100, (SEGMENT.match(vni), OWNER.match(vni)), (goto("resolved"),), origin)
 
 
-def _resolved() -> list[Flow]:
-    """What is done with the MAC address that was found."""
+def _resolved(node: TransportNode) -> list[Flow]:
+    """What is done with the MAC address that was found. What comes by a node keeps the node's own as its sender: answers go there."""
     asks_nd = (*ICMPV6, ("icmpv6_type", 135, None))
-    to_next_hop = (
-        SetField("eth_src", GATEWAY_MAC),
-        CopyField(NEXT_HOP_MAC.register, "eth_dst", 48),
-        goto("l2_forward"),
-    )
+    to_next_hop = (CopyField(NEXT_HOP_MAC.register, "eth_dst", 48), goto("l2_forward"))
+    stage = fabric("stage", "l2_forward")
     answered = fabric("answer", "ARP request or neighbour solicitation")
     return [
         flow("resolved", 20, (ETH_ARP, ("arp_op", 1, None)), _arp_reply(), answered),
         flow("resolved", 30, (*asks_nd, NEXT_HOP_MAC.match(GATEWAY_MAC)), _advertisement(router=True), answered),
         flow("resolved", 20, asks_nd, _advertisement(router=False), answered),
-        flow("resolved", 10, (ETH_IPV4,), to_next_hop, fabric("stage", "l2_forward")),
-        flow("resolved", 10, (ETH_IPV6,), to_next_hop, fabric("stage", "l2_forward")),
+        *(
+            flow("resolved", priority, (*match, eth), (SetField("eth_src", sender), *to_next_hop), stage)
+            for priority, match, sender in ((10, (), GATEWAY_MAC), (15, (SOURCE.match(FROM_NODE),), node.mac))
+            for eth in ETH_IP.values()
+        ),
         flow(
             "nd_reply",
             100,
@@ -261,19 +265,19 @@ def _routers() -> list[Flow]:
 
 
 def _tier0(intent: Intent) -> list[Flow]:
-    found = []
+    vni = intent.tier0.transit_vni
+    # What the kernel sends here is for somebody of ours: by the default route it would come back to a kernel, and so on.
+    found = [flow("tier0", 11, (SOURCE.match(FROM_NODE), eth), (), drop("no-route")) for eth in ETH_IP.values()]
+    back = (DEC_TTL, SEGMENT.set(vni), goto("resolved"))
+    origin = fabric("route", "back by the node it came by")
+    found += [flow("tier0", 350, (by_node(NEXT_HOP_MAC), eth), back, origin) for eth in ETH_IP.values()]
     for interface in intent.tier0.gateways:
         address = interface.address
-        found.append(neighbour(intent.tier0.transit_vni, address, GATEWAY_MAC, fabric("tier-0", "gateway")))
+        found.append(neighbour(vni, address, GATEWAY_MAC, fabric("tier-0", "gateway")))
         found.extend(answer_echo(address, fabric("tier-0", "echo")))
     exit_node = intent.nodes.get(intent.tier0.exit_node)
     if exit_node:
-        out = (
-            DEC_TTL,
-            SEGMENT.set(intent.tier0.transit_vni),
-            NEXT_HOP_MAC.set(exit_node.mac),
-            goto("resolved"),
-        )
+        out = (DEC_TTL, SEGMENT.set(vni), NEXT_HOP_MAC.set(exit_node.mac), goto("resolved"))
         for eth in (ETH_IPV4, ETH_IPV6):
             found.append(flow("tier0", 10, (eth,), out, fabric("route", "default by the exit node")))
     return found
@@ -286,8 +290,16 @@ def _delivery() -> list[Flow]:
         flow("l2_forward", 50, (group_bit,), (), drop("multicast")),
         flow("deliver", 1, (), deliver, fabric("stage", "output")),
         flow("deliver", 10, (OUTPUT.match(0),), (), drop("no-output")),
-        flow("deliver", 9, (HAIRPIN.match(1),), (SetField("in_port_nxm", 0), *deliver), fabric("stage", "to itself")),
+        *(
+            flow("deliver", 9, (match,), (SetField("in_port_nxm", 0), *deliver), fabric("stage", "to itself"))
+            for match in (HAIRPIN.match(1), OUTPUT.match(NODE_PORT))
+        ),
     ]
+
+
+def by_node(register: RegField) -> Term:
+    """Packets in whose register stands the MAC address of a node's own port."""
+    return register.register, NODE_MAC << register.low, NODE_MAC_MASK << register.low
 
 
 def neighbour(vni: int, address: Address, mac: int, origin: Origin, identity: int = 0) -> Flow:

@@ -69,7 +69,7 @@ ITSELF: Final = (parse_address("169.254.0.252"), parse_address("fd4e:4350:ffff:f
 _ECHOES: Final = ((*ICMPV4, ("icmpv4_type", 8, None)), (*ICMPV6, ("icmpv6_type", 128, None)))
 """Echo requests are asked about one by one: so a change of policy needs no look at what ICMP is tracked."""
 _PROTOCOLS: Final = (("tcp", 6), ("udp", 17), ("sctp", 132))
-_FIRST_FRAGMENT: Final[f.Term] = ("ip_frag", 1, 3)
+FIRST_FRAGMENT: Final[f.Term] = ("ip_frag", 1, 3)
 _LATER_FRAGMENT: Final[f.Term] = ("ip_frag", 3, 3)
 """They have no ports: those of a new connection pass where its first fragment just did."""
 
@@ -92,13 +92,20 @@ def _tracking(direction: Direction) -> list[f.Flow]:
     at, then = partial(stage, direction), goto(_after(direction))
     known, ask = fabric("firewall", "known association or fragment"), (f.Resubmit(T["epoch"]), goto(at("concern")))
     begin = (f.Resubmit(T["epoch"]), goto("services")) if direction == "egress" else ask
+    lookups = ("translations", "associations") if direction == "egress" else ("associations", "translations")
     found = [flow(at("concern"), 60, (KNOWN.match(1),), (goto(at("count")),), known)]
     for eth in (ETH_IPV4, ETH_IPV6):
         sctp = (eth, ("ip_proto", SCTP, None))
         look = f.Resubmit(T["associations"])
         stages = fabric("stage", at("state"))
         found += [
-            flow(at("track"), 110, sctp, (*_forget(direction), look, goto(at("state"))), stages),
+            flow(
+                at("track"),
+                110,
+                sctp,
+                (*_forget(direction), *(f.Resubmit(T[each]) for each in lookups), goto(at("state"))),
+                stages,
+            ),
             flow(
                 at("track"),
                 100,
@@ -106,16 +113,17 @@ def _tracking(direction: Direction) -> list[f.Flow]:
                 (*_forget(direction), f.Ct(zone=_ZONE, table=T[at("state")], translate=True)),
                 stages,
             ),
-            flow(at("state"), 20, sctp, (FIRST.set(1), *ask), fabric("firewall", "new association")),
+            flow(at("state"), 20, sctp, (FIRST.set(1), *begin), fabric("firewall", "new association")),
+            flow(at("state"), 22, (*sctp, HAIRPIN.match(1)), (goto(at("count")),), fabric("firewall", "to itself")),
             flow(
                 at("commit"),
                 110,
                 (*sctp, KNOWN.match(0)),
-                (*_associate(eth), then),
+                (*associate(eth), then),
                 fabric("firewall", "association noted"),
             ),
             flow(at("state"), 16, (NEW, eth, _LATER_FRAGMENT), (look, *ask), fabric("firewall", "later fragment")),
-            flow(at("commit"), 100, (NEW, eth), (_COMMIT, then), fabric("firewall", "connection committed")),
+            flow(at("commit"), 100, (NEW, eth), (COMMIT, then), fabric("firewall", "connection committed")),
             flow(
                 at("commit"),
                 107,
@@ -126,12 +134,13 @@ def _tracking(direction: Direction) -> list[f.Flow]:
             flow(
                 at("commit"),
                 105,
-                (NEW, eth, _FIRST_FRAGMENT),
-                (_COMMIT, _let_fragments_pass(eth), then),
+                (NEW, eth, FIRST_FRAGMENT),
+                (COMMIT, let_fragments_pass(eth), then),
                 fabric("firewall", "connection committed"),
             ),
         ]
-    labelled = (f.CopyField("ct_label", RULE.register, RULE_BITS), goto(at("count")))
+    back = (_BACK,) if direction == "egress" else ()
+    labelled = (f.CopyField("ct_label", RULE.register, RULE_BITS), *back, goto(at("count")))
     return [
         *found,
         flow(at("state"), 100, (INVALID,), (), drop("ct-invalid")),
@@ -148,7 +157,7 @@ def _tracking(direction: Direction) -> list[f.Flow]:
             at("state"), 92, (ESTABLISHED, NOT_ALLOWED), (FIRST.set(1), *ask), fabric("firewall", "not allowed so far")
         ),
         flow(at("state"), 90, (ESTABLISHED,), labelled, fabric("firewall", "established connection")),
-        flow(at("state"), 90, (RELATED,), (goto(at("count")),), fabric("firewall", "related to a connection")),
+        flow(at("state"), 90, (RELATED,), (*back, goto(at("count"))), fabric("firewall", "related to a connection")),
         flow(at("state"), 16, (NEW, TO_ITSELF), (HAIRPIN.set(1), goto(at("count"))), fabric("firewall", "to itself")),
         flow(at("state"), 15, (NEW, UNCOMMITTED), (FIRST.set(1), *begin), fabric("firewall", "new connection")),
         flow(at("state"), 10, (NEW,), begin, fabric("firewall", "new connection")),
@@ -156,8 +165,10 @@ def _tracking(direction: Direction) -> list[f.Flow]:
 
 
 _ZONE: Final = f.FieldBits(ZONE.register, ZONE.low, ZONE.bits)
-_COMMIT: Final = f.Ct(zone=_ZONE, commit=True, actions=(f.CopyField(RULE.register, "ct_label", RULE_BITS),))
-_ALLOW: Final = _COMMIT._replace(actions=(*_COMMIT.actions, f.SetField("ct_mark", 0)))
+COMMIT: Final = f.Ct(zone=_ZONE, commit=True, actions=(f.CopyField(RULE.register, "ct_label", RULE_BITS),))
+_ALLOW: Final = COMMIT._replace(actions=(*COMMIT.actions, f.SetField("ct_mark", 0)))
+_BACK: Final = f.CopyField("ct_label", NEXT_HOP_MAC.register, 48, RULE_BITS, NEXT_HOP_MAC.low)
+"""A connection that came by a node has that node's MAC address in its label, so that answers find their way back there."""
 
 
 def _hairpins(direction: Direction) -> list[f.Flow]:
@@ -169,14 +180,18 @@ def _hairpins(direction: Direction) -> list[f.Flow]:
                 f.CopyField(ZONE.register, OUTPUT.register, OUTPUT.bits, ZONE.low, OUTPUT.low),
                 f.CopyField("eth_src", "eth_dst", 48),
                 f.SetField("eth_src", GATEWAY_MAC),
-                f.Ct(zone=HAIRPIN_ZONE, table=T["ingress_track"], translate=True),
             )
-            found.append(flow("egress_track", 120, to_address(address), back, origin))
+            tracked = f.Ct(zone=HAIRPIN_ZONE, table=T["ingress_track"], translate=True)
+            found.append(flow("egress_track", 120, to_address(address), (*back, tracked), origin))
+            noted = (HAIRPIN.set(1), f.Resubmit(T["translations"]), goto("deliver"))
+            match = (*to_address(address), ("ip_proto", SCTP, None))
+            found.append(flow("egress_track", 121, match, (*back, *noted), origin))
         else:
             as_other = f.Nat(source=True, version=address.family, address=address.value)
             on = (f.Ct(zone=HAIRPIN_ZONE, table=T["deliver"], commit=True, nat=as_other),)
             match = (ETH_IP[address.family], HAIRPIN.match(1))
             found.append(flow("ingress_track", 120, match, on, origin))
+            found.append(flow("ingress_track", 121, (*match, ("ip_proto", SCTP, None)), (goto("deliver"),), origin))
     return found
 
 
@@ -191,19 +206,19 @@ def _forget(direction: Direction) -> tuple[f.Action, ...]:
     return tuple(each.set(0) for each in held)
 
 
-def _associate(eth: f.Term) -> tuple[f.Action, ...]:
-    """Note an association in both directions, until it has been silent for a while."""
+def associate(eth: f.Term, back: tuple[f.LearnField, ...] = ()) -> tuple[f.Action, ...]:
+    """Note an association in both directions, until it has been silent for a while; ``back`` for what is answered."""
     found = []
     for priority, ends in ((FORWARD, ("src", "dst")), (BACKWARD, ("dst", "src"))):
         ports = (
             f.LearnField(f"sctp_{end}", 16, source=f"sctp_{of}") for end, of in zip(("src", "dst"), ends, strict=True)
         )
         what = (f.LearnField("ip_proto", 8, SCTP), *ports)
-        found.append(_note(eth, priority, ends, what, SILENCE))
+        found.append(_note(eth, priority, ends, (*what, *(back if priority == BACKWARD else ())), SILENCE))
     return tuple(found)
 
 
-def _let_fragments_pass(eth: f.Term) -> f.Learn:
+def let_fragments_pass(eth: f.Term) -> f.Learn:
     """Note, for a moment, that what follows between these two in later fragments belongs to a connection that may begin."""
     return _note(eth, FRAGMENTS, ("src", "dst"), (f.LearnField("ip_frag", 2, 3),), MOMENT)
 

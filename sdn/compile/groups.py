@@ -11,6 +11,7 @@ and weight, which is not in proportion to weights.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from heapq import heapify, heapreplace
 from typing import Final
 
@@ -38,7 +39,7 @@ def group_entries(
     ``chunks`` are the numbers of the groups that the members of a large pool are shared out to. What the switch's own hash leaves
     over goes to a second group, which hashes every new connection and is exact.
     """
-    marks = [mark for _, mark in pool.members]
+    marks = list(pool.members.values())
     if len(marks) < 2:
         return ()
     client = f"ipv{pool.family}_src"
@@ -58,7 +59,17 @@ def group_entries(
 
 
 def _buckets(marks: Iterable[int], weight: int) -> tuple[f.Bucket, ...]:
-    return tuple(f.Bucket(mark, (MEMBER.set(mark), f.Resubmit(T["members"])), weight) for mark in marks)
+    return tuple([_bucket(mark, weight) for mark in marks])
+
+
+@lru_cache(1 << 16)
+def _bucket(mark: int, weight: int) -> f.Bucket:
+    return f.Bucket(mark, (MEMBER.set(mark), f.Resubmit(T["members"])), weight)
+
+
+@lru_cache(1 << 16)
+def _share(number: int, chunk: int) -> f.Bucket:
+    return f.Bucket(number, (f.Group(chunk),), 1)
 
 
 def _two_levels(
@@ -73,7 +84,7 @@ def _two_levels(
     ]
     seats = apportioned([len(those) for those in inside], SHARES)
     shares = tuple(
-        f.Bucket(place * SHARES + seat, (f.Group(chunk),), 1)
+        _share(place * SHARES + seat, chunk)
         for place, (chunk, own) in enumerate(zip(chunks, seats, strict=True))
         for seat in range(own)
     )

@@ -10,6 +10,8 @@
 | ``("own", subject)`` | the sections that are about those pods |
 | ``("section", key)`` | that section's plans |
 | ``("service", name)`` | that virtual server and its pools |
+| ``("member", (pool, member))`` | that member of that pool |
+| ``("member", (pool, member))`` | that member of that pool |
 
 What clauses, own and sections read is the node's :class:`~sdn.compile.ruleset.Ruleset`, which says itself what of them a change
 touches; what services read is its :class:`~sdn.compile.balancing.Balancing`.
@@ -23,11 +25,13 @@ from typing import Any, TypeAlias
 from sdn.compile.delta import Delta, Piece
 from sdn.compile.fabric import compile_fabric
 from sdn.compile.firewall import compile_firewall
+from sdn.compile.nodeport import compile_node_port
 from sdn.compile.nodes import compile_node
 from sdn.compile.ports import compile_local, compile_remote
 from sdn.compile.rules import compile_clause, compile_own, compile_section
 from sdn.compile.ruleset import Ruleset
 from sdn.compile.segments import compile_switch
+from sdn.compile.services import compile_balancing
 from sdn.model import Intent, LogicalPort, Origin, Problem
 from sdn.pipeline.flow import Flow
 
@@ -87,7 +91,12 @@ def compile_piece(piece: Piece, intent: Intent, rules: Ruleset, node: str, attac
     what: Any = name
     match kind:
         case "fabric":
-            return (*compile_fabric(intent, here), *compile_firewall(intent, here)), ()
+            return (
+                *compile_fabric(intent, here),
+                *compile_firewall(intent, here),
+                *compile_node_port(),
+                *compile_balancing(),
+            ), ()
         case "node" if what in intent.nodes:
             return compile_node(intent.nodes[what], intent.tier0, local=what == node), ()
         case "switch" if what in intent.switches:

@@ -58,6 +58,11 @@ def to_prefix(prefix: Prefix) -> Match:
     return (ETH_IP[prefix.family], (name, prefix.value, prefix.mask))
 
 
+def from_prefix(prefix: Prefix) -> Match:
+    """Packets from any address of a prefix; length 0 means every address of the family."""
+    return tuple((name.replace("_dst", "_src"), value, mask) for name, value, mask in to_prefix(prefix))
+
+
 def route_priority(prefix: Prefix) -> int:
     """Longest prefix first; IPv4 and IPv6 lengths are never compared with each other."""
     return 100 + prefix.length

@@ -29,11 +29,21 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
     return (
         Table(
             at("track"),
-            f"Send IP packets through connection tracking, in the zone of {whose} port; look SCTP associations up.",
-            matches=frozenset({*_IP, *({"ipv4_dst", "ipv6_dst"} if direction == "egress" else {"hairpin"})}),
+            f"Send IP packets through connection tracking, in the zone of {whose} port; look SCTP associations up, and what "
+            "stands for whom in those with virtual servers.",
+            matches=frozenset(
+                {
+                    *_IP,
+                    *(
+                        {"source", "ipv4_dst", "ipv6_dst"}
+                        if direction == "egress"
+                        else {"hairpin", "output", "source", "ct_state"}
+                    ),
+                }
+            ),
             writes=frozenset(
                 {
-                    *({"output", "eth_src", "eth_dst"} if direction == "egress" else ()),
+                    *({"output", "eth_src", "eth_dst"} if direction == "egress" else {"ct_label"}),
                     "peer",
                     "rule",
                     "service",
@@ -44,9 +54,13 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
                     "owner",
                     "known",
                     "first",
+                    "hairpin",
                 }
             ),
-            goes_to=(at("state"), "associations", "ingress_track" if direction == "egress" else "deliver"),
+            goes_to=(
+                *(at("state"), "associations", "translations", "deliver"),
+                *(("ingress_track",) if direction == "egress" else ()),
+            ),
             miss=Miss(reason="ethertype"),
             observes="connection tracked",
         ),
@@ -60,7 +74,9 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
                     "ct_mark",
                     "ct_label",
                     "known",
+                    "hairpin",
                     "source",
+                    *(("output", "eth_src") if direction == "ingress" else ()),
                     *_IP,
                     "ip_frag",
                     "icmpv4_type",
@@ -68,9 +84,11 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
                     *address,
                 }
             ),
-            writes=frozenset({"rule", "first", "hairpin"}),
+            writes=frozenset(
+                {"rule", "first", "hairpin", *(("next_hop_mac",) if direction == "egress" else ("ct_label",))}
+            ),
             goes_to=(
-                *(("services",) if direction == "egress" else ()),
+                *(("services",) if direction == "egress" else ("deliver",)),
                 at("concern"),
                 at("count"),
                 "associations",
@@ -135,7 +153,7 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
             at("commit"),
             "Enter new connections into connection tracking, and new SCTP associations into their table, with the rule that "
             "allowed them.",
-            matches=frozenset({"ct_state", "ct_mark", "known", *_IP, "ip_frag"}),
+            matches=frozenset({"source", "eth_src", "ct_state", "ct_mark", "known", *_IP, "ip_frag"}),
             writes=frozenset({"ct_label", "ct_mark"}),
             goes_to=(then,),
             miss=Miss(table=then),

@@ -24,6 +24,9 @@ TOO_BIG: Final = RegField("too_big", 0, 2, 2, "The packet does not fit the tunne
 KNOWN: Final = RegField("known", 0, 3, 3, "The packet is of an SCTP association that is known.")
 FIRST: Final = RegField("first", 0, 4, 4, "The packet is the first of its connection.")
 HAIRPIN: Final = RegField("hairpin", 0, 5, 5, "A pod's packet to a virtual server comes back to the pod itself.")
+OUTSIDE: Final = RegField(
+    "outside", 0, 6, 6, "The packet came to the node from somebody who is neither a pod nor the node itself."
+)
 OUTPUT: Final = RegField("output", 1, 0, 15, "OpenFlow port the packet will leave by.")
 ZONE: Final = RegField("zone", 1, 16, 31, "Conntrack zone: that of the pod's port the firewall is asked at.")
 SEGMENT: Final = RegField("segment", 2, 0, 23, "VNI of the logical switch the packet is on.")
@@ -39,8 +42,12 @@ PEER: Final = RegField("peer", 12, 0, 31, "Identity of who is at the other end; 
 RULE: Final = RegField("rule", 14, 0, 31, "Number of the rule that allowed the connection; 0: nobody had to.")
 SERVICE: Final = RegField("service", 15, 0, 23, "What the firewall is asked about: IP protocol and destination port.")
 
+NODE_MAC: Final = 0x024D << 32
+"""What the MAC addresses of nodes' own ports begin with, and no other's of ours does."""
+NODE_MAC_MASK: Final = 0xFFFF << 32
+
 HAIRPIN_ZONE: Final = 0xFFF0
-"""Conntrack zone, beyond all ports, in which pods that reach themselves are given another address to answer to."""
+"""Conntrack zone, beyond all ports, in which pods and nodes that reach themselves are given another address to answer to."""
 
 POOL: Final = RegField(
     "pool", 16, 32, 63, "Number of the pool of members a packet to a virtual server goes to.", span=2

@@ -20,6 +20,7 @@ from sdn.pipeline.registers import (
     NEXT_HOP_V4,
     NEXT_HOP_V6,
     OUTPUT,
+    OUTSIDE,
     OWN,
     OWNER,
     PEER,
@@ -45,7 +46,7 @@ _EGRESS: Final = firewall("egress", then="mtu")
 
 PIPELINE: Final = Pipeline(
     fields=(
-        *(SOURCE, TOO_BIG, KNOWN, FIRST, HAIRPIN, OUTPUT, ZONE, SEGMENT, ROUTER),
+        *(SOURCE, TOO_BIG, KNOWN, FIRST, HAIRPIN, OUTSIDE, OUTPUT, ZONE, SEGMENT, ROUTER),
         *(NEXT_HOP_V6, NEXT_HOP_V4, OWNER, NEXT_HOP_MAC, PEER, OWN, RULE, SERVICE, POOL, MEMBER),
     ),
     drops=(
@@ -74,6 +75,11 @@ PIPELINE: Final = Pipeline(
         ("multicast", "broadcast or multicast that the fabric does not carry"),
         ("unknown-mac", "no port of the segment has the destination MAC address"),
         ("no-member", "a connection to a virtual server whose member was given up in that moment"),
+        (
+            "no-local-member",
+            "from outside to a service with externalTrafficPolicy Local that has no member on this node",
+        ),
+        ("source-range", "to a load balancer's address from outside its service's loadBalancerSourceRanges"),
         ("no-output", "the packet reached the end without a port to leave by"),
     ),
     tables=(
@@ -81,9 +87,9 @@ PIPELINE: Final = Pipeline(
             "classify",
             "Say where a packet comes from: a pod's port with its own MAC address, the node itself, or the tunnel; "
             "and put it on its segment.",
-            matches=frozenset({"in_port", "eth_src"}),
-            writes=frozenset({"source", "segment", "router", "zone", "own"}),
-            goes_to=("spoof_guard", "mtu", "l2_forward"),
+            matches=frozenset({"in_port", "eth_src", "eth_type", "ipv4_src", "ipv6_src"}),
+            writes=frozenset({"source", "outside", "segment", "router", "zone", "own"}),
+            goes_to=("spoof_guard", "egress_track", "mtu", "l2_forward"),
             miss=Miss(reason="spoof-mac"),
             observes="received",
         ),
@@ -166,9 +172,9 @@ PIPELINE: Final = Pipeline(
         ),
         Table(
             "tier0",
-            "Route at tier-0: down to the tier-1 router that owns the destination's subnet, to a node, or out. "
-            "TTL falls by one.",
-            matches=frozenset({*_IP_DST, *_TTL}),
+            "Route at tier-0: down to the tier-1 router that owns the destination's subnet, to a node, or out. What answers "
+            "somebody who came by a node goes back by that node. TTL falls by one.",
+            matches=frozenset({"source", "next_hop_mac", *_IP_DST, *_TTL}),
             writes=frozenset({"router", "segment", "next_hop_v4", "next_hop_v6", "next_hop_mac"}),
             goes_to=("tier1_in", "next_hop", "resolved"),
             miss=Miss(reason="no-route"),
@@ -203,7 +209,7 @@ PIPELINE: Final = Pipeline(
         Table(
             "resolved",
             "Use the MAC address that was found: as a routed packet's destination, or to answer the request on the spot.",
-            matches=frozenset({"next_hop_mac", "eth_type", "arp_op", "ip_proto", "icmpv6_type"}),
+            matches=frozenset({"source", "next_hop_mac", "eth_type", "arp_op", "ip_proto", "icmpv6_type"}),
             writes=frozenset(
                 {"eth_src", "eth_dst", "arp_op", "arp_sha", "arp_tha", "arp_spa", "arp_tpa", "ipv6_src", "ipv6_dst"}
                 | {"icmpv6_type", "nd_reserved", "nd_options_type"}
@@ -233,7 +239,8 @@ PIPELINE: Final = Pipeline(
         *firewall("ingress", then="deliver"),
         Table(
             "deliver",
-            "Send the packet out of the port it was given; back to where it came from only what a pod sends itself through a service.",
+            "Send the packet out of the port it was given; back to where it came from only what a pod sends itself through a service, "
+            "and what the node has to have back.",
             matches=frozenset({"output", "hairpin"}),
             writes=frozenset({"in_port_nxm"}),
             goes_to=(),
@@ -262,6 +269,17 @@ PIPELINE: Final = Pipeline(
             goes_to=(),
             miss=Miss(back=True),
             observes="association looked up",
+            learned=True,
+        ),
+        Table(
+            "translations",
+            "What the switch notes itself: to which member an SCTP association with a virtual server goes, and, for what the member "
+            "answers, what the virtual server is; connection tracking could not tell its ports.",
+            matches=frozenset({"zone", *_IP_DST, "ipv4_src", "ipv6_src", "ip_proto", "sctp_src", "sctp_dst"}),
+            writes=frozenset({"ipv4_src", "ipv4_dst", "ipv6_src", "ipv6_dst", "sctp_src", "sctp_dst", "hairpin"}),
+            goes_to=(),
+            miss=Miss(back=True),
+            observes="translation looked up",
             learned=True,
         ),
         Table(

@@ -100,13 +100,14 @@ def test_virtual_servers_are_listed_and_services_without_an_address_are_not(ncp,
     said = [{key: row[key] for key in row if key not in ("members", "errors")} for row in rows]
     assert said[::2] == [
         {
-            "namespace": "blue", "name": "idle", "type": "NodePort", "addresses": ["10.96.0.11"], "ports": ["80/tcp"],
+            "namespace": "blue", "name": "idle", "type": "NodePort", "addresses": ["10.96.0.11"], "ports": ["80:30000/tcp"],
             "ready": 0, "total": 0, "affinity": None, "local": [], "connections": 0,
+                "sources": [], "out_of_range": None,
         },
         {
             "namespace": "red", "name": "web", "type": "ClusterIP", "addresses": ["10.96.0.10"],
             "ports": ["80/tcp", "53/udp"], "ready": 1, "total": 3, "affinity": 10800, "local": ["internal"],
-            "connections": 13,
+            "connections": 13, "sources": [], "out_of_range": None,
         },
     ]  # fmt: skip
 
@@ -129,7 +130,7 @@ def test_every_member_of_every_port_says_how_it_is_and_what_nodes_counted_togeth
 def test_a_table_counts_members_and_wide_names_them(ncp, state):
     head, idle, _, web = ncp("get", "svc", "--state", state).out.splitlines()
     assert head.split() == ["NAMESPACE", "NAME", "TYPE", "ADDRESSES", "PORTS", "MEMBERS", "CONNECTIONS"]
-    assert idle.split() == ["blue", "idle", "NodePort", "10.96.0.11", "80/tcp", "0/0", "0"]
+    assert idle.split() == ["blue", "idle", "NodePort", "10.96.0.11", "80:30000/tcp", "0/0", "0"]
     assert web.split() == ["red", "web", "ClusterIP", "10.96.0.10", "80/tcp,", "53/udp", "1/3", "13"]
     wide = ncp("get", "services", "--state", state, "-o", "wide", "web").out
     for text in (

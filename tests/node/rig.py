@@ -100,6 +100,7 @@ class Rig:
         *policies: dict[str, Any],
         attached: Mapping[str, int] | None = None,
         pods: tuple[str, ...] = tuple(PODS),
+        resets: bool = False,
         **firewall: Any,
     ) -> Rig:
         """An agent with a cluster; waits until the switch is in step."""
@@ -117,6 +118,7 @@ class Rig:
             self.switch,
             audit_interval=3600,
             appctl=_Counting(self),
+            resets=resets,
             on_enforced=self._enforced,
             on_measured=lambda name, seconds: self.seconds.append((name, seconds)),
         )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import queue
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from scapy.layers.inet import IP, UDP
+from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
@@ -13,6 +17,7 @@ from ncp.node.audit import key_of
 from ncp.node.servicestats import service_statistics
 from sdn.compile.balancing import names
 from sdn.compile.groups import chunk_of
+from sdn.compile.terms import UNSERVED
 from sdn.pipeline.flow import Output
 from sdn.pipeline.registers import GATEWAY_MAC
 from sdn.pipeline.tables import T
@@ -199,7 +204,7 @@ def test_two_thousand_members_get_as_many_connections_each(rig: Rig):
     (pool,) = rig.loop.program.balancing.pools["red/s"]
     chunks = len(names(pool)) - 1
     sizes, got = [0] * chunks, [0] * chunks
-    for member, mark in pool.members:
+    for member, mark in pool.members.items():
         sizes[chunk_of(mark, chunks)] += 1
         got[chunk_of(mark, chunks)] += found[str(member.address)]
     assert chunks > 1
@@ -238,6 +243,57 @@ def test_connections_reach_members_and_each_is_counted_once(rig: Rig):
     assert all(ports.values()), "both have some of thirty"
     assert not set(ports["b"]) & set(ports["c"]), "a connection stays with its member"
     until(lambda: statistics(rig) == {address(name): len(set(found)) for name, found in ports.items()})
+
+
+def test_datagrams_to_a_member_that_goes_are_forgotten_without_reading_what_is_tracked(rig: Rig):
+    rig.start()
+    serve(rig, "s", address("b"), address("c"))
+    for number in range(30):
+        say(rig, "a", 40000 + number)
+
+    def to_members() -> Counter[str]:
+        asked = (each for each in rig.connections("a") if str(each.destination) == CLUSTER)
+        return Counter(str(each.answers) for each in asked)
+
+    until(lambda: to_members().total() == 30)
+    before, dumps = to_members(), rig.dumps
+    serve(rig, "s", address("c"))
+    assert before[address("b")] > 0, "there was something to forget"
+    assert to_members() == {address("c"): before[address("c")]}
+    assert rig.dumps == dumps, "on a busy node there is too much to read for each member that goes"
+
+
+@pytest.mark.parametrize("resets", [False, True], ids=["drain", "reset"])
+def test_a_connection_to_a_member_that_goes_is_let_end_or_reset(rig: Rig, resets: bool):
+    def from_client(flags: str, number: int = 40000) -> None:
+        word = IP(src=address("a"), dst=CLUSTER) / TCP(sport=number, dport=80, flags=flags, seq=101, ack=301)
+        frame = Ether(src=mac("a"), dst=GATEWAY_MAC.to_bytes(6, "big").hex(":")) / word
+        rig.ovs_call("netdev-dummy/receive", f"p{PODS['a']}", bytes(frame).hex())
+
+    def heard(name: str) -> list[str]:
+        return [str(each[TCP].flags) for raw in rig.settled("a", name) if TCP in (each := Ether(raw))]
+
+    rig.start(resets=resets)
+    serve(rig, "s", address("b"))
+    from_client("S")
+    assert heard("b") == ["S"]
+    rig.send("b", "a", TCP(sport=8080, dport=40000, flags="SA", seq=300, ack=102))
+    from_client("A")
+    assert heard("b") == ["A"]
+    serve(rig, "s", address("c"))
+    from_client("PA")
+    assert heard("b") == ([] if resets else ["PA"])
+    assert heard("c") == [], "another member knows nothing of it"
+    handed = [packet.userdata for packet in iter_queue(rig.packets)]
+    assert handed == ([UNSERVED] if resets else []), "only what is reset is handed over to be answered"
+    from_client("S", 40001)
+    assert heard("c") == ["S"], "new connections are served by the new one"
+
+
+def iter_queue(some: queue.Queue[Any]) -> Iterator[Any]:
+    with suppress(queue.Empty):
+        while True:
+            yield some.get(timeout=0.2)
 
 
 def test_a_member_is_counted_once_with_what_it_sends_to_itself(rig: Rig):

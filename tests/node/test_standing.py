@@ -147,6 +147,17 @@ def test_a_restart_that_forbids_nothing_keeps_every_connection(rig: Rig):
     assert rig.hears("c", "b")
 
 
+def test_a_node_is_settled_only_when_connections_obey_too(rig: Rig):
+    rig.start()
+    rig.connect("a", "b")
+    assert rig.loop.settled == rig.loop.given
+    seen = []
+    rig.before_dump = lambda: seen.append((rig.loop.is_in_step, rig.loop.settled < rig.loop.given))
+    rig.change("NetworkPolicy", "only-c", policy("only-c", only_from("c")))
+    assert seen == [(True, True)], "the switch has the flows, and still lets a connection pass that they forbid"
+    assert rig.loop.settled == rig.loop.given
+
+
 def test_connections_that_could_not_be_read_are_looked_at_again(rig: Rig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(loop, "RETRY", 0.05)
     rig.start()

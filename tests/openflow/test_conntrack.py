@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ipam.address import parse_address
+from ipam.address import Address, parse_address
 from sdn.conntrack import NUMBERS, Tracked, parse
 from sdn.openflow.conntrack import Flush, pack_flush
 from sdn.openflow.session import Switch
@@ -59,10 +59,32 @@ def flush(zone: int, protocol: str, source: str, destination: str, *ports: int) 
     return Flush(zone, NUMBERS[protocol], parse_address(source), parse_address(destination), *ports)
 
 
-def tuple_text(one: Flush) -> str:
-    kind = "nw" if one.source.family == 4 else "ipv6"
-    ends = f"ct_{kind}_src={one.source},ct_{kind}_dst={one.destination}"
-    return f"{ends},ct_nw_proto={one.protocol},ct_tp_src={one.source_port},ct_tp_dst={one.destination_port}"
+def to(destination: str, port: int, answers: str, answering_port: int) -> Flush:
+    """Datagrams to a virtual server, in whatever zone, that a member answers."""
+    ends = {"destination": parse_address(destination), "answers": parse_address(answers)}
+    return Flush(None, NUMBERS["udp"], **ends, destination_port=port, answering_port=answering_port)
+
+
+def tuple_text(protocol: int, **parts: Address | int | None) -> str:
+    """Part of a connection as ovs-ofctl takes it."""
+    said = [f"ct_nw_proto={protocol}"]
+    for name, value in parts.items():
+        if isinstance(value, Address):
+            said.append(f"ct_{'nw' if value.family == 4 else 'ipv6'}_{name}={value}")
+        elif value:
+            said.append(f"ct_tp_{name.removesuffix('_port')}={value}")
+    return ",".join(said)
+
+
+def arguments(one: Flush) -> list[str]:
+    """The same for ovs-ofctl."""
+    said = [] if one.zone is None else [f"zone={one.zone}"]
+    ends = {"src": one.source, "dst": one.destination, "src_port": one.source_port, "dst_port": one.destination_port}
+    if one.protocol:
+        said.append(tuple_text(one.protocol, **ends))
+    if one.answers:
+        said.append(tuple_text(one.protocol, src=one.answers, src_port=one.answering_port))
+    return said
 
 
 @pytest.mark.switch
@@ -78,16 +100,18 @@ def tuple_text(one: Flush) -> str:
         flush(65000, "tcp", "fd00:10:4::1", "2001:db8:ffff:ffff:ffff:ffff:ffff:fffe", 1024, 443),
         flush(16, "udp", "::1", "fe80::1", 5353, 5353),
         flush(16, "sctp", "fd00::1", "fd00::2", 1, 2),
+        to("10.96.0.10", 53, "10.4.0.2", 5353),
+        to("fd00:96::1", 53, "fd00:10:4::2", 53),
+        Flush(7, NUMBERS["tcp"], source=parse_address("10.4.0.2")),
     ],
-    ids=lambda one: f"zone {one.zone} {tuple_text(one) if one.source else ''}",
+    ids=lambda one: " ".join(arguments(one)),
 )
 def test_the_message_is_that_of_ovs_ofctl(one: Flush, tmp_path: Path) -> None:
     tool = shutil.which("ovs-ofctl")
     assert tool
-    wanted = [f"zone={one.zone}"] + ([tuple_text(one)] if one.source else [])
     place = tmp_path / "mgmt"
     with Listener(place) as listener:
-        command = [tool, "-O", "OpenFlow15", "--timeout=10", "ct-flush", f"unix:{place}", *wanted]
+        command = [tool, "-O", "OpenFlow15", "--timeout=10", "ct-flush", f"unix:{place}", *arguments(one)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert done.returncode == 0, done.stderr
     (sent,) = [each for each in listener.messages if each[1] == EXPERIMENTER]
@@ -164,6 +188,40 @@ def test_exactly_that_connection_goes_and_its_neighbours_stay(
     table.begin(it, *neighbours)
     table.switch.flush([of(it)])
     assert table.now() == neighbours, "the switch has done it when the call returns"
+
+
+@pytest.mark.switch
+@pytest.mark.parametrize("nth", ["10.0.0.{}", "fd00::{}"], ids=["v4", "v6"])
+def test_what_one_member_answers_goes_from_every_zone_and_nothing_else(table: Table, nth: str) -> None:
+    virtual, member, other = (nth.format(number) for number in (100, 2, 3))
+
+    def translated(zone: int, client: int, port: int, to: str, to_port: int, protocol: str = "udp") -> Tracked:
+        ends = [parse_address(each) for each in (nth.format(client), virtual)]
+        table.ovs.ofctl("add-flow", table.bridge, _translating(zone, virtual, protocol, to, to_port))
+        begun = Tracked(zone, protocol, *ends, 1000 + client, port, parse_address(to), to_port)
+        table.begin(begun)
+        return begun
+
+    gone = [translated(zone, client, 53, member, 5353) for zone, client in ((5, 4), (5, 5), (6, 6))]
+    kept = {
+        translated(5, 7, 53, other, 5353),
+        translated(5, 8, 53, member, 5354),
+        translated(5, 9, 54, member, 5353),
+        translated(6, 9, 53, member, 5353, "tcp"),
+        tracked(6, "udp", nth.format(4), 1004, member, 5353),
+    }
+    table.begin(*(each for each in kept if each.destination == each.answers))
+    table.switch.flush([to(virtual, 53, member, 5353)])
+    assert table.now() == kept
+    assert not kept & {*gone}
+
+
+def _translating(zone: int, virtual: str, protocol: str, member: str, port: int) -> str:
+    """The flow that sends what comes in there to a member."""
+    kind, place = ("6", f"[{member}]") if ":" in member else ("", member)
+    match = f"priority=40000,in_port={zone},{protocol}{kind},ipv6_dst={virtual}" if kind else ""
+    match = match or f"priority=40000,in_port={zone},{protocol},nw_dst={virtual}"
+    return f"{match},actions=ct(commit,zone={zone},nat(dst={place}:{port}))"
 
 
 @pytest.mark.switch

@@ -100,11 +100,13 @@ def test_addresses_for_the_outside_count_once_and_names_of_balancers_do_not():
             externalIPs=["192.0.2.1", "198.51.100.1"],
         )
     )  # fmt: skip
-    assert found.external == addresses("192.0.2.1", "198.51.100.1", "2001:db8::1")
+    assert found.external == addresses("192.0.2.1", "198.51.100.1")
+    assert found.balancers == addresses("192.0.2.1", "2001:db8::1")
+    assert found.addresses == addresses("10.96.0.1", "192.0.2.1", "198.51.100.1", "2001:db8::1")
 
 
 def test_what_a_balancer_left_behind_is_nothing_once_the_service_is_of_another_type():
-    assert server(balanced({"ip": "192.0.2.1"}) | {"spec": service()["spec"]}).external == ()
+    assert server(balanced({"ip": "192.0.2.1"}) | {"spec": service()["spec"]}).balancers == ()
 
 
 def test_a_headless_service_may_have_addresses_for_the_outside():
@@ -179,6 +181,7 @@ def test_a_balancer_whose_ranges_cannot_be_read_serves_nobody_rather_than_everyb
     )
     assert len(problems) == 1
     assert found.external == addresses("198.51.100.1"), "ranges are about balancers alone"
+    assert found.balancers == ()
 
 
 def test_a_problem_goes_with_what_it_was_about():
