@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ipam.address import WIDTH, Address, Prefix
 from ncp.cni.realise import PodRealiser
 from ncp.cni.server import CniServer
 from ncp.kube.client import Kube
@@ -27,12 +28,15 @@ from ncp.node.api import NodeApi
 from ncp.node.condition import NodeCondition
 from ncp.node.enforced import POLICY_KINDS
 from ncp.node.firewall_log import FirewallLog
+from ncp.node.healthports import HealthPorts
 from ncp.node.inputs import Inputs
 from ncp.node.loop import Loop, Outcome
 from ncp.node.metrics import NodeMetrics
 from ncp.node.network import PodNetwork
+from ncp.node.networks import keep_networks
 from ncp.node.notes import Noted, Notes
 from ncp.node.seats import Seat
+from ncp.node.services import NodeServices
 from ncp.node.status import ProblemReporter
 from ncp.plumbing.node import NodePort
 from ncp.plumbing.pods import PodPlumber
@@ -40,8 +44,9 @@ from ncp.settings import Settings
 from ncp.translate.fabric import fabric_of, pod_blocks
 from ncp.translate.intent import POLICY_INVALID
 from ncp.translate.objects import REALISED, annotation, format_mac, transport_node
+from sdn.compile.firewall import ITSELF
 from sdn.compile.terms import LOGGED, REJECTED
-from sdn.model import Problem, TransportNode, pod_mtu
+from sdn.model import Intent, Problem, TransportNode, pod_mtu
 from sdn.openflow.pack import owner_of
 from sdn.openflow.session import Switch
 from sdn.openflow.values import PacketIn
@@ -80,6 +85,7 @@ class NodeAgent:
         self.metrics = NodeMetrics(place.node)
         self.firewall_log = FirewallLog()
         self._owner = owner_of(self.cluster)
+        self._kube = kube
         self._reporter = ProblemReporter(kube, place.node)
         self._realised = Notes(kube, REALISED + place.node, self._noted)
         self.switch = Switch(
@@ -97,6 +103,7 @@ class NodeAgent:
             self.switch,
             audit_interval=settings.ncp.audit_interval,
             appctl=Appctl(place.rundir),
+            resets=settings.ncp.removed_members == "reset",
             on_outcome=self._told,
             on_enforced=self._enforces,
             on_measured=self.metrics.enforced,
@@ -113,6 +120,13 @@ class NodeAgent:
         )
         self.network = PodNetwork(self.loop, self.cluster)
         self._node_port = NodePort(place.netns)
+        self._services = NodeServices(
+            place.node,
+            settings.ncp.node_port_range,
+            self._known,
+            HealthPorts(place.netns, self.metrics.health_ports_failing),
+            on_change=lambda: self._wake.set(),
+        )
         self._plumber = PodPlumber(place.netns)
         self.cni = CniServer(place.cni_socket, PodRealiser(self.network, self.ovsdb, self._plumber))
         self.api = NodeApi(place.api_socket, views.paths(self))
@@ -130,6 +144,7 @@ class NodeAgent:
         self.switch.start()
         self._reporter.start()
         self._realised.start()
+        self._services.start()
         self.inputs.start()
         self.api.start()
         self.cni.start()
@@ -153,6 +168,7 @@ class NodeAgent:
         self.cni.stop()
         self.api.stop()
         self.inputs.stop()
+        self._services.stop()
         self.loop.stop()
         self.switch.stop()
         self.ovsdb.stop()
@@ -170,6 +186,7 @@ class NodeAgent:
     def _on_change(self, kind: str) -> Callable[[Key, Json | None, Json | None], None]:
         def changed(key: Key, old: Json | None, new: Json | None) -> None:
             self.loop.changed(kind, key, new)
+            self._services.changed(kind, key, new)
             if kind == "Pod":
                 self.network.pod_changed(key, new)
             elif kind == "Node" and key[1] == self.place.node:
@@ -202,7 +219,7 @@ class NodeAgent:
         log.debug("%s: +%d -%d flows in %.1f ms", outcome.reason, outcome.added, outcome.deleted, outcome.seconds * 1e3)
 
     def _is_ours(self, problem: Problem) -> bool:
-        """Whether a problem is for this node to report: its own, or that of a pod bound to it."""
+        """Whether a problem is for this node to report: its own, that of a pod bound to it, or one that all nodes have and it tells."""
         origin = problem.origin
         if origin.kind == "Pod":
             pod: Any = self.inputs.reflectors["Pod"].store.get((origin.namespace, origin.name))
@@ -210,6 +227,8 @@ class NodeAgent:
         if origin.kind in POLICY_KINDS:  # the manager says what is wrong with the object itself
             key = f"{origin.kind}/{origin.namespace}/{origin.name}"
             return problem.reason != POLICY_INVALID and key in self.loop.program.rules.concerned
+        if origin.kind == "Service":
+            return self._services.tells(f"{origin.namespace}/{origin.name}")
         return origin.kind == "Node" and origin.name == self.place.node
 
     # -- what policies say of this node -----------------------------------------------------------------------------
@@ -248,12 +267,32 @@ class NodeAgent:
             self._attachments_changed()
             self._node_port.ensure_device(mac, mtu)
             gateways = [interface.address for interface in fabric_of(self.settings).transit]
-            self._node_port.ensure_routes(pod_blocks(self.settings), gateways, here.addresses, mtu)
+            self._keep_ways(here, gateways, mtu)
         except Exception as error:
             log.warning("node %s: its bridge or routes are not as they should be: %s; trying again", here.name, error)
             self.metrics.node_error(str(error))
         else:
             self.metrics.node_error("")
+
+    def _keep_ways(self, here: TransportNode, gateways: list[Address], mtu: int) -> None:
+        """Routes into the overlay, and what services ask of the kernel. As long as services are not known, theirs stay."""
+        leg, node = self._services.leg, self._node_object()
+        if node is not None:
+            keep_networks(self._kube, node, self._node_port.networks(here.addresses))
+        try:
+            # What the node's own network answers to those whom the switch gave another address goes back there.
+            stand_ins = (Prefix(each.family, each.value, WIDTH[each.family]) for each in ITSELF)
+            prefixes = (*pod_blocks(self.settings), *stand_ins, *(leg.prefixes if leg is not None else ()))
+            self._node_port.ensure_routes(prefixes, gateways, here.addresses, mtu, prune=leg is not None)
+        finally:  # a service may ask for a route that somebody else has: the rest is done all the same
+            if leg is not None:
+                self._node_port.ensure_services(leg, here.addresses, gateways, mtu)
+
+    def _known(self) -> tuple[Intent | None, bool]:
+        """What is known of the network once the switch has it all, and whether more is to come at once."""
+        if not self.loop.ready.is_set():
+            return None, False
+        return self.loop.translation.intent, self.loop.is_in_step
 
     def _here(self) -> TransportNode | None:
         """This node as the API server has it, from the reflector (the loop's intent may still wait for other kinds)."""

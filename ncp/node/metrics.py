@@ -40,7 +40,11 @@ class NodeMetrics:
         self._errors = Gauge(
             "ncp_node_rows_failing", "1 while bridge, tunnel or routes cannot be made", registry=registry
         )
-
+        self._health_ports = Gauge(
+            "ncp_node_health_check_ports_failing",
+            "Health check ports of services that cannot be served on this node",
+            registry=registry,
+        )
         self._enforcement = Histogram(
             "ncp_policy_enforcement_seconds",
             "From a policy seen to its enforcement acknowledged by this node's switch",
@@ -107,6 +111,10 @@ class NodeMetrics:
     def node_error(self, message: str) -> None:
         """The node's rows or routes could not be made (empty: they could)."""
         self._errors.set(1 if message else 0)
+
+    def health_ports_failing(self, ports: int) -> None:
+        """So many health check ports of services cannot be served."""
+        self._health_ports.set(ports)
 
 
 def _by_table(loop: Loop) -> dict[str, float]:

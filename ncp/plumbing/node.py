@@ -1,4 +1,4 @@
-"""The node's own leg into the overlay: ``ncp-node0``, and the routes by which the node reaches pods.
+"""The node's own leg into the overlay: ``ncp-node0``, and the routes and rules by which packets get there.
 
 The node's addresses stay where they are (its underlay device); packets to pods leave with one of them as their
 source. Routes of ours carry protocol number 78, so that stale ones are told from everybody else's.
@@ -6,26 +6,33 @@ source. Routes of ours carry protocol number 78, so that stale ones are told fro
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Iterable
+from typing import Final, NamedTuple
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ipam.address import Address, Prefix
+from ncp.plumbing import netlink, rules
+from ncp.plumbing.announce import INTERVAL, Announcer, underlays
+from ncp.plumbing.leg import ServiceLeg
 from ncp.plumbing.namespace import Namespace, NetworkError, sysctl
+from ncp.plumbing.netlink import FAMILY
 
 ROUTE_PROTOCOL: Final = 78
 GATEWAY_MAC: Final = "02:50:56:56:44:52"
-FAMILY: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 RTNH_F_ONLINK: Final = 4
 NUD_PERMANENT: Final = 0x80
+MAIN: Final = 254
+ANCHOR: Final = "169.254.0.253"
+"""The device's own IPv4 address, which nobody is sent to: on a device without one, loose reverse-path filtering
+(RFC 3704 section 2.4) is as strict as strict, and drops what the switch gives back of packets it does not serve."""
+SCOPE_LINK: Final = 253
 ENODEV: Final = 19
 
 
 class NodeRoute(NamedTuple):
-    """One route to pods: texts as netlink has them."""
+    """One route into the overlay: texts as netlink has them."""
 
     family: int  # 4 or 6
     prefix: str
@@ -44,19 +51,21 @@ class RouteChanges(NamedTuple):
 class NodePort:
     """``ncp-node0`` in the node's namespace (by name or path; empty: the process's own). Any thread may call."""
 
-    def __init__(self, netns: str = "", device: str = "ncp-node0") -> None:
+    def __init__(self, netns: str = "", device: str = "ncp-node0", *, announce_interval: float = INTERVAL) -> None:
         self._node = Namespace(netns, threads=1)
         self._device = device
+        self._announcer = Announcer(self._node, interval=announce_interval)
 
     def close(self) -> None:
-        """End the thread; the device stays."""
+        """End the thread; the device, routes, rules and announced addresses stay."""
+        self._announcer.close()
         self._node.close()
 
     def ensure_device(self, mac: str, mtu: int) -> None:
         """Bring the device up with its MAC and MTU, and let the node forward.
 
-        The device gets no address of its own. Reverse-path filtering is loose: replies to a packet that left through
-        the overlay may come from any prefix behind it.
+        Reverse-path filtering is loose: replies to a packet that left through the overlay may come from any prefix behind
+        it, and from the node's own addresses.
 
         Raises:
             NetworkError: the switch has not made the device (see ``Ovsdb.ensure_node``), or the kernel refused.
@@ -64,32 +73,64 @@ class NodePort:
         self._node.call(lambda ipr: self._ensure_device(ipr, mac, mtu))
 
     def ensure_routes(
-        self, prefixes: Iterable[Prefix], gateways: Iterable[Address], sources: Iterable[Address], mtu: int
+        self,
+        prefixes: Iterable[Prefix],
+        gateways: Iterable[Address],
+        sources: Iterable[Address],
+        mtu: int,
+        *,
+        prune: bool = True,
     ) -> RouteChanges:
         """Make exactly these our routes: each prefix via the gateway of its family, which gets a fixed neighbour entry.
 
         ``sources`` are the node's addresses, the first of a family is used. A family without gateway or source gets
-        no route. Routes that are not ours (protocol 78) stay untouched.
+        no route. Routes that are not ours (protocol 78) stay untouched. Without ``prune`` none goes.
 
         Raises:
-            NetworkError: the device is not there, or the kernel refused a route; the message names it.
+            NetworkError: the device is not there, or the kernel refused routes, which the message names; the others are made.
         """
-        gateway, source = _first(gateways), _first(sources)
-        wanted = {
-            NodeRoute(p.family, str(p), str(gateway[p.family]), str(source[p.family]), mtu)
-            for p in prefixes
-            if p.family in gateway and p.family in source
-        }
-        return self._node.call(lambda ipr: self._ensure_routes(ipr, wanted))
+        wanted = _wanted(prefixes, gateways, sources, mtu)
+        return self._node.call(lambda ipr: self._ensure_routes(ipr, wanted, MAIN, prune))
+
+    def ensure_services(
+        self, leg: ServiceLeg, own: Collection[Address], gateways: Collection[Address], mtu: int
+    ) -> None:
+        """Hand packets for services at the node's own addresses to the switch, and answer for the addresses the leg announces.
+
+        Routes to other addresses of services are :meth:`ensure_routes`'s.
+
+        Raises:
+            NetworkError: the kernel refused a rule, route or row; the message names it.
+        """
+        served = [each for each in own if each.family in {gateway.family for gateway in gateways}]
+        routes = _wanted({Prefix(each.family, 0, 0) for each in served}, gateways, own, mtu)
+        wanted = rules.wanted(self._device, served, leg.node_ports, leg.host_ports)
+
+        def work(ipr: IPRoute) -> None:
+            self._ensure_routes(ipr, routes, rules.TABLE, True)
+            rules.ensure(ipr, wanted)
+            self._announcer.ensure(ipr, leg.announced, underlays(ipr, own))
+
+        self._node.call(work)
+
+    def networks(self, own: Collection[Address]) -> tuple[Prefix, ...]:
+        """Networks on the link of the devices that hold the node's own addresses, sorted."""
+        found = self._node.call(lambda ipr: underlays(ipr, own))
+        return tuple(sorted({network for each in found for network in each.networks}))
 
     def routes(self) -> frozenset[NodeRoute]:
         """Our routes as the kernel has them."""
-        return self._node.call(lambda ipr: frozenset(self._routes(ipr, self._index(ipr))))
+        return self._node.call(lambda ipr: frozenset(self._routes(self._index(ipr), MAIN)))
 
     def _ensure_device(self, ipr: IPRoute, mac: str, mtu: int) -> None:
         index = self._index(ipr)
         sysctl("net/ipv4/ip_forward", "1")
         sysctl(f"net/ipv4/conf/{self._device}/rp_filter", "2")
+        # Answers of node ports come from the node's own address.
+        sysctl(f"net/ipv4/conf/{self._device}/accept_local", "1")
+        # A packet for which a socket was found before its route is not forwarded: those of the node's own servers at numbers of node
+        # ports would not get to the switch and back. Serves IPv6, too.
+        sysctl("net/ipv4/ip_early_demux", "0")
         sysctl("net/ipv6/conf/all/forwarding", "1")
         sysctl(f"net/ipv6/conf/{self._device}/disable_ipv6", "0")
         sysctl(f"net/ipv6/conf/{self._device}/accept_ra", "0")
@@ -98,31 +139,41 @@ class NodePort:
         if link.get("address") != mac.lower():
             ipr.link("set", index=index, address=mac)
         ipr.link("set", index=index, state="up", mtu=mtu)
+        if not any(row.device == index and row.address == ANCHOR for row in netlink.addresses()):
+            ipr.addr("replace", index=index, address=ANCHOR, prefixlen=32, scope=SCOPE_LINK)
 
-    def _ensure_routes(self, ipr: IPRoute, wanted: set[NodeRoute]) -> RouteChanges:
+    def _ensure_routes(self, ipr: IPRoute, wanted: set[NodeRoute], table: int, prune: bool) -> RouteChanges:
         index = self._index(ipr)
         for gateway in {(route.family, route.gateway) for route in wanted}:
             self._ensure_neighbour(ipr, index, *gateway)
-        have = set(self._routes(ipr, index))
-        missing, stale = wanted - have, have - wanted
+        have = set(self._routes(index, table))
         kept = {(route.family, route.prefix) for route in wanted}
         ours = {(route.family, route.prefix) for route in have}
-        for route in sorted(missing):  # somebody else's route to the same prefix is an error, not overwritten
-            command = "replace" if (route.family, route.prefix) in ours else "add"
-            self._route(ipr, command, index, route)
-        for route in sorted(route for route in stale if (route.family, route.prefix) not in kept):
-            self._route(ipr, "del", index, route)
-        return RouteChanges(tuple(str(r.prefix) for r in sorted(missing)), tuple(str(r.prefix) for r in sorted(stale)))
+        missing = sorted(wanted - have)
+        stale = sorted(route for route in have - wanted if prune or (route.family, route.prefix) in kept)
+        # somebody else's route to the same prefix is an error, not overwritten
+        changes = [("replace" if (route.family, route.prefix) in ours else "add", route) for route in missing]
+        changes += [("del", route) for route in stale if (route.family, route.prefix) not in kept]
+        refused = []
+        for command, route in changes:
+            try:
+                self._route(ipr, command, index, route, table)
+            except NetworkError as error:  # the address of one service may be wrong; others are not the worse for it
+                refused.append(str(error))
+        if refused:
+            raise NetworkError("; ".join(refused[:5]) + (f"; and {len(refused) - 5} more" if refused[5:] else ""))
+        return RouteChanges(tuple(route.prefix for route in missing), tuple(route.prefix for route in stale))
 
     def _ensure_neighbour(self, ipr: IPRoute, index: int, family: int, gateway: str) -> None:
         ipr.neigh("replace", family=FAMILY[family], dst=gateway, lladdr=GATEWAY_MAC, ifindex=index, state=NUD_PERMANENT)
 
-    def _route(self, ipr: IPRoute, command: str, index: int, route: NodeRoute) -> None:
+    def _route(self, ipr: IPRoute, command: str, index: int, route: NodeRoute, table: int) -> None:
         try:
             ipr.route(
                 command,
                 family=FAMILY[route.family],
                 dst=route.prefix,
+                table=table,
                 gateway=route.gateway,
                 oif=index,
                 prefsrc=route.source,
@@ -136,13 +187,12 @@ class NodePort:
                 f"{error}"
             ) from error
 
-    def _routes(self, ipr: IPRoute, index: int) -> list[NodeRoute]:
-        found = []
-        for family in FAMILY:
-            for row in ipr.get_routes(family=FAMILY[family], proto=ROUTE_PROTOCOL, oif=index):
-                if row["proto"] == ROUTE_PROTOCOL and row.get("oif") == index:
-                    found.append(_route_of(family, row))
-        return found
+    def _routes(self, index: int, table: int) -> list[NodeRoute]:
+        return [
+            NodeRoute(family, f"{row.destination}/{row.length}", row.gateway, row.source, row.mtu)
+            for family in FAMILY
+            for row in netlink.routes(family, table=table, protocol=ROUTE_PROTOCOL, device=index)
+        ]
 
     def _index(self, ipr: IPRoute) -> int:
         try:
@@ -153,16 +203,22 @@ class NodePort:
             raise NetworkError(f"{self._device} does not exist: the switch has not made it") from error
 
 
-def _route_of(family: int, row: Any) -> NodeRoute:
-    metrics = row.get("metrics")
-    default = "0.0.0.0" if family == 4 else "::"
-    return NodeRoute(
-        family,
-        f"{row.get('dst') or default}/{row['dst_len']}",
-        str(row.get("gateway")),
-        str(row.get("prefsrc")),
-        int(metrics.get("mtu", 0)) if metrics else 0,
-    )
+def _wanted(
+    prefixes: Iterable[Prefix], gateways: Iterable[Address], sources: Iterable[Address], mtu: int
+) -> set[NodeRoute]:
+    via = {family: netlink.text_of(each) for family, each in _first(gateways).items()}
+    source = {family: netlink.text_of(each) for family, each in _first(sources).items()}
+    return {
+        NodeRoute(
+            each.family,
+            f"{netlink.text_of(Address(each.family, each.value))}/{each.length}",
+            via[each.family],
+            source[each.family],
+            mtu,
+        )
+        for each in prefixes
+        if each.family in via and each.family in source
+    }
 
 
 def _first(addresses: Iterable[Address]) -> dict[int, Address]:

@@ -78,6 +78,26 @@ def test_a_foreign_route_to_the_same_prefix_is_an_error_and_stays(port: NodePort
     assert "10.4.0.0/16 dev other" in ip("route", netns=netns)
 
 
+def test_a_route_that_is_refused_keeps_no_other_from_being_made(port: NodePort, netns: str) -> None:
+    ip("route", "add", "10.1.0.0/16", "dev", "other", netns=netns)
+    with pytest.raises(NetworkError, match=r"10\.1\.0\.0/16"):
+        port.ensure_routes((parse_prefix("10.1.0.0/16"), *PODS), GATEWAYS, SOURCES, 1442)
+    assert {route.prefix for route in port.routes()} == {"10.4.0.0/16", "fd00:10:4::/48"}
+
+
+def test_none_goes_before_it_is_known_what_there_should_be(port: NodePort) -> None:
+    port.ensure_routes(PODS, GATEWAYS, SOURCES, 1442)
+    changes = port.ensure_routes((parse_prefix("10.9.0.0/24"),), GATEWAYS, SOURCES, 1442, prune=False)
+    assert changes == (("10.9.0.0/24",), ())
+    assert len(port.routes()) == 3
+
+
+def test_the_switch_s_device_lets_the_node_s_own_addresses_in(port: NodePort, netns: str) -> None:
+    port.ensure_device("02:4D:00:00:00:07", 1442)
+    assert run_in(netns, "sysctl", "-n", "net.ipv4.conf.ncp-node0.accept_local").stdout.strip() == "1"
+    assert ip("-4", "addr", "show", "ncp-node0", netns=netns).count("inet ") == 1
+
+
 def test_a_family_without_an_address_of_the_node_gets_no_route(port: NodePort) -> None:
     assert port.ensure_routes(PODS, GATEWAYS, SOURCES[:1], 1442).added == ("10.4.0.0/16",)
 
