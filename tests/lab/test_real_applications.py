@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from ncp.probe.model import Probe
+from ncp.probe.model import EXTERNAL, Probe
 from ncp.probe.run import ask, site
 from ncp.probe.site import matrix
 from ncp.probe.wire import run_in
@@ -180,3 +180,21 @@ def test_published_policies_leave_an_application_its_dependencies_and_nothing_el
 def all_realised(lab, namespace):
     notes = (p["metadata"].get("annotations", {}) for p in lab.get("networkpolicies", "-n", namespace)["items"])
     return all(note.get("ncp/realisation", "").startswith("Realized") for note in notes)
+
+
+def test_frontends_are_reached_from_outside_and_see_who_asks(lab, boutique, guestbook):
+    """Published as a load balancer there, as a node port here."""
+    outside = site(None, lab.state.root).endpoints[EXTERNAL]
+    (virtual,) = lab.wait(lambda: ingress(lab, boutique, "frontend-external"), "it has a virtual address")
+    (port,) = lab.get("service", "frontend", "-n", guestbook)["spec"]["ports"]
+    nodes = [each["status"]["addresses"][0]["address"] for each in lab.get("nodes")["items"]]
+    for address, number in ((virtual, 80), *((node, port["nodePort"]) for node in nodes)):
+        lab.wait(lambda: answer(outside, address, number).startswith("frontend-"), f"{address}:{number} answers")  # noqa: B023
+        said = lab.exec_external("curl", "-s", "-m2", f"http://{address}:{number}/clientip").stdout
+        assert said.rpartition(":")[0] == str(outside.address(4))
+
+
+def ingress(lab, namespace, name):
+    return [
+        each["ip"] for each in lab.get("service", name, "-n", namespace)["status"]["loadBalancer"].get("ingress", ())
+    ]

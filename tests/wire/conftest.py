@@ -12,12 +12,14 @@ from scapy.layers.l2 import Ether
 
 from labs.status import status
 from ncp.cli import nodeapi
+from ncp.kube.client import Kube
 from ncp.probe import run
 from ncp.probe.model import Endpoint
 from ncp.probe.wire import Station, packet_socket
 from tests.support.lab import Lab
 
 PODS = {"red/a": "node1", "red/b": "node1", "red/c": "node2", "blue/d": "node3", "blue/e": "node1"}
+LABELS = {"red/a": "a", "red/b": "b", "red/c": "c", "blue/d": "d"}
 PORTS = [
     {"containerPort": 8080},
     {"containerPort": 5353, "protocol": "UDP"},
@@ -41,6 +43,10 @@ class Wire:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.site = run.site(None, lab.state.root)
+
+    def fresh(self) -> Wire:
+        """The same, looked at now."""
+        return Wire(self.lab)
 
     def end(self, name: str) -> Endpoint:
         return self.site.endpoints[name]
@@ -108,6 +114,16 @@ def pods(lab: Lab) -> Iterator[None]:
     lab.apply(namespace("red"), namespace("blue"), *(pod(name, node) for name, node in PODS.items()))
     yield
     lab.kubectl("delete", "namespace", "red", "blue", "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def kube(lab, pods):
+    for name, label in LABELS.items():
+        space, short = name.split("/")
+        lab.kubectl("label", "pod", "-n", space, short, f"app={label}", "--overwrite")
+    connected = Kube.connect(str(lab.state.kubeconfig))
+    yield connected
+    connected.close()
 
 
 @pytest.fixture

@@ -4,99 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from contextlib import contextmanager
 
 import pytest
 
-from ncp.cli import nodeapi
 from ncp.cli.services import services
 from ncp.cli.world import look
-from ncp.kube.client import Kube
-from ncp.kube.resources import NETWORK_POLICIES, SERVICES
-from ncp.probe.wire import run_in
+from ncp.kube.resources import SERVICES
+from tests.wire.serving import policy, says, service
 from tests.wire.talk import Talk
-
-NODES = ("node1", "node2", "node3")
-LABELS = {"red/a": "a", "red/b": "b", "red/c": "c", "blue/d": "d"}
-
-
-@pytest.fixture(scope="module")
-def kube(lab, pods):
-    for name, label in LABELS.items():
-        space, short = name.split("/")
-        lab.kubectl("label", "pod", "-n", space, short, f"app={label}", "--overwrite")
-    connected = Kube.connect(str(lab.state.kubeconfig))
-    yield connected
-    connected.close()
-
-
-@contextmanager
-def service(wire, kube, name, *, members, ports=({"name": "tcp", "port": 80, "targetPort": 8080},), **spec):
-    """A service in red before the pods with the label app=``members``; yields its addresses by family."""
-    body = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": "red"},
-        "spec": {"selector": members, "ports": list(ports), "ipFamilyPolicy": "RequireDualStack", **spec},
-    }
-    made = kube.create(SERVICES, body)
-    addresses = {6 if ":" in each else 4: each for each in made["spec"]["clusterIPs"]}
-
-    def flows(node):
-        found = nodeapi.get(wire.lab.state.root / "nodes" / node / "node.sock", "/v1/flows")["flows"]
-        mine = (flow for flow in found if (flow["origin"]["kind"], flow["origin"]["name"]) == ("Service", name))
-        return [flow for flow in mine if flow["state"] == "ok"]
-
-    def programmed(node):
-        led = [flow for flow in flows(node) if "pool" in flow["actions"] and flow["table_name"] == "services"]
-        return len(led) == len(ports) * len(addresses)
-
-    try:
-        wire.lab.wait(lambda: all(map(programmed, NODES)), f"service {name} is programmed", 10)
-        yield addresses
-    finally:
-        kube.delete(SERVICES, name, "red")
-        wire.lab.wait(lambda: not any(map(flows, NODES)), f"nothing is left of service {name}", 10)
-
-
-def says(wire, client, address, port=80, protocol=socket.SOCK_STREAM):
-    """Who answers a client; ``refused`` or ``silence`` where nobody does."""
-
-    def ask():
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, protocol) as sock:
-            sock.settimeout(2)
-            try:
-                sock.connect((address, port))
-                sock.send(b"who\n")
-                return sock.recv(100).decode().strip()
-            except TimeoutError:
-                return "silence"
-            except ConnectionRefusedError:
-                return "refused"
-
-    return run_in(wire.end(client).netns, ask)
-
-
-@contextmanager
-def policy(wire, kube, name, spec):
-    """A NetworkPolicy in red that every node enforces."""
-    body = {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"name": name, "namespace": "red"},
-    }
-    kube.create(NETWORK_POLICIES, {**body, "spec": spec})
-
-    def realised():
-        said = kube.get(NETWORK_POLICIES, name, "red")["metadata"].get("annotations") or {}
-        return said.get("ncp/realisation", "").startswith("Realized")
-
-    try:
-        wire.lab.wait(realised, f"{name} is realised")
-        yield
-    finally:
-        kube.delete(NETWORK_POLICIES, name, "red")
-
 
 CLIENTS = ("red/a", "red/c", "blue/d", "blue/e")
 
@@ -157,7 +72,7 @@ def test_a_connection_through_a_virtual_server_is_judged_by_its_member(wire, kub
         with policy(wire, kube, "allows", to_b(8080)):
             assert talk.says() == "b"
         with policy(wire, kube, "forbids", to_b(80)):
-            assert talk.says() == "silence"
+            assert talk.says() == "reset", "what is left of it belongs to no connection to a member"
 
 
 def test_datagrams_leave_a_member_that_is_gone_at_once_and_connections_end_in_peace(wire, kube):
