@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -36,3 +37,8 @@ def median(work: Callable[[], object], times: int) -> float:
 def percentile(taken: Sequence[float], of_hundred: int) -> float:
     """What so many of a hundred were within."""
     return sorted(taken)[max(0, -(-len(taken) * of_hundred // 100) - 1)]
+
+
+def load() -> Figure:
+    """What else the machine does: a figure that was measured under a load of more than its cores may well be better without."""
+    return Figure("load average of the last minute, when done", os.getloadavg()[0], f"on {os.cpu_count()}")

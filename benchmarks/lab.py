@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 class BenchLab:
@@ -32,8 +33,14 @@ class BenchLab:
 
     def pids(self) -> dict[str, int]:
         """Process ids by the name of the lab's part."""
-        listed = json.loads(self.ncp("lab", "status", "--output", "json"))
-        return {row["name"]: row["pid"] for row in listed["processes"]}
+        return {row["name"]: row["pid"] for row in self._processes()}
+
+    def port(self, part: str) -> int:
+        """Where a part of the lab serves its metrics."""
+        return next(int(row["port"]) for row in self._processes() if row["name"] == part)
+
+    def _processes(self) -> list[dict[str, Any]]:
+        return list(json.loads(self.ncp("lab", "status", "--output", "json"))["processes"])
 
 
 @contextlib.contextmanager

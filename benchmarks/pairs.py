@@ -9,8 +9,9 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from benchmarks.lab import BenchLab
@@ -22,29 +23,36 @@ AT_ONCE = struct.pack("ii", 1, 0)  # close with a reset, so that no port waits t
 
 
 class Pair(NamedTuple):
-    """Network namespaces of who asks and who answers, and the latter's address."""
+    """Network namespaces of who asks and who answers, the latter's address, and the former's."""
 
     source: str
     destination: str
     address: str
+    asker: str = ""
 
 
 Measure: TypeAlias = Callable[..., float]
 """Of a pair, in so many seconds."""
 
 
-def pods(bench: BenchLab, *others: str) -> list[Pair]:
-    """Run a pod ``one`` and others; the pairs of it with each. All are in namespace default, each labelled ``run`` with its name."""
+def pods(bench: BenchLab, *others: str, nodes: Mapping[str, str] = MappingProxyType({})) -> list[Pair]:
+    """Run a pod ``one`` and others; the pairs of it with each. All are in namespace default, each labelled ``run`` with its name.
+
+    ``nodes``: where some of them are to be, by name.
+    """
     kubectl = ["kubectl", "--kubeconfig", str(bench.state / "kubeconfig")]
     names = ("one", *others)
     for name in names:
-        subprocess.run([*kubectl, "run", name, "--image=bench"], check=True, capture_output=True)
+        place = {"spec": {"nodeName": nodes.get(name, "")}}
+        command = [*kubectl, "run", name, "--image=bench", f"--overrides={json.dumps(place)}"]
+        subprocess.run(command, check=True, capture_output=True)
     subprocess.run([*kubectl, "wait", "pod", *names, "--for=condition=Ready"], check=True, capture_output=True)
     listed = json.loads(subprocess.run([*kubectl, "get", "pods", "-o", "json"], check=True, capture_output=True).stdout)
     prefix = lab_id(bench)
     found = {pod["metadata"]["name"]: pod for pod in listed["items"]}
     inside = {name: f"{prefix}-p-{pod['metadata']['uid'][:8]}" for name, pod in found.items()}
-    return [Pair(inside["one"], inside[name], found[name]["status"]["podIP"]) for name in others]
+    addresses = {name: pod["status"]["podIP"] for name, pod in found.items()}
+    return [Pair(inside["one"], inside[name], addresses[name], addresses["one"]) for name in others]
 
 
 def lab_id(bench: BenchLab) -> str:
@@ -53,7 +61,7 @@ def lab_id(bench: BenchLab) -> str:
 
 
 def _throughput(pair: Pair, seconds: float = SECONDS) -> float:
-    source, destination, address = pair
+    source, destination, address, _ = pair
     with _listening(destination) as server:
         taken = threading.Thread(target=_swallow, args=(server,))
         taken.start()
@@ -75,7 +83,7 @@ def _swallow(server: socket.socket) -> None:
 
 
 def _connections(pair: Pair, seconds: float = SECONDS) -> float:
-    source, destination, address = pair
+    source, destination, address, _ = pair
     with _listening(destination) as server:
         threading.Thread(target=_accept_all, args=(server,), daemon=True).start()
         return float(run_in(source, lambda: _connect_for(address, seconds)))
@@ -98,7 +106,7 @@ def _connect_for(address: str, seconds: float) -> float:
 
 
 def _round_trip(pair: Pair) -> float:
-    source, _, address = pair
+    source, _, address, _ = pair
     command = ["ip", "netns", "exec", source, "ping", "-q", "-i", "0.001", "-c", "1000", address]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = re.search(r"= [\d.]+/([\d.]+)/", said)
@@ -119,7 +127,7 @@ def _listening(netns: str) -> Iterator[socket.socket]:
 
 def _exchanges(pair: Pair, seconds: float = SECONDS) -> float:
     """Microseconds from a byte sent over a connection that is there to the one that answers it."""
-    source, destination, address = pair
+    source, destination, address, _ = pair
     with _listening(destination) as server:
         threading.Thread(target=_echo, args=(server,), daemon=True).start()
         with run_in(source, lambda: socket.create_connection((address, PORT), 5)) as connection:
