@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+SIDE_BY_SIDE := --numprocesses 2 --dist loadgroup
 
 .PHONY: demo test test-fast test-kube kube-apiserver check docs bench format system clean
 
@@ -14,10 +15,10 @@ demo: $(STAMP) system
 	$(BIN)/python -m labs.demo
 
 test: $(STAMP) system
-	$(BIN)/python -m pytest -q -m "not kube"
+	$(BIN)/python -m pytest -q -m "not kube" $(SIDE_BY_SIDE)
 
 test-fast: $(STAMP)
-	$(BIN)/python -m pytest -q -m "not switch and not lab and not kube"
+	$(BIN)/python -m pytest -q -m "not switch and not lab and not kube" $(SIDE_BY_SIDE)
 
 test-kube: $(STAMP) system kube-apiserver
 	NCP_REQUIRE_KUBE=1 $(BIN)/python -m pytest -q -m kube

@@ -27,6 +27,13 @@ def manifests() -> Path:
     return found
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side, those that need labs do so one after another: they measure time."""
+    for item in items:
+        if item.get_closest_marker("lab") or "lab" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("lab"))
+
+
 def pytest_terminal_summary(terminalreporter, exitstatus, config) -> None:
     """Say how to have the tests in this order again, also where the header is not shown."""
     if exitstatus != 0 and hasattr(config.option, "randomly_seed"):
