@@ -12,6 +12,7 @@ from ncp.cli import nodeapi
 from ncp.kube.resources import NETWORK_POLICIES, SERVICES
 from ncp.probe.wire import run_in
 from tests.wire import sctp
+from tests.wire.talk import abort
 
 NODES = ("node1", "node2", "node3")
 EXTERNAL = "external"
@@ -143,6 +144,7 @@ def says(wire, client, address, port=80, protocol=TCP, line=b"who"):
                 sock.send(line + b"\n")
                 return sock.recv(100).decode().strip()
             except TimeoutError:
+                abort(sock)
                 return "silence"
             except ConnectionRefusedError:
                 return "refused"
