@@ -87,6 +87,14 @@ class Slice:
     _known: dict[tuple[str, str, int], dict[Member, Endpoint]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _on: dict[str, frozenset[Address]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def on(self, node: str) -> frozenset[Address]:
+        """Addresses of those on a node."""
+        found = self._on.get(node)
+        if found is None:
+            found = self._on[node] = frozenset(each.address for each in self.endpoints if each.node == node)
+        return found
 
     def behind(self, port: ServicePort, family: int) -> Mapping[Member, Endpoint]:
         """Who of them stands behind a port. It is found once: of the slices of a service, one at a time changes."""

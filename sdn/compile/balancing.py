@@ -118,24 +118,24 @@ def _changed(old: tuple[Pool, ...], new: tuple[Pool, ...], moved: Set[str]) -> I
     for name in before.keys() | after.keys():
         was, now = before.get(name), after.get(name)
         if was and now and now.like(was) and name not in moved:
-            yield from ((name, each) for each, _ in was.members.items() ^ now.members.items())
-            yield from (
-                (name, each) for each in now.members if (each.address in now.here) != (each.address in was.here)
-            )
+            yield from ((name, each) for each in was.members if each not in now.members)
+            yield from ((name, each) for each, mark in now.members.items() if was.members.get(each) != mark)
+            if moved_here := now.here ^ was.here:
+                yield from ((name, each) for each in now.members if each.address in moved_here)
         else:
             yield from ((name, each) for pool in (was, now) if pool for each in pool.members)
 
 
 def _pools(server: VirtualServer, intent: Intent, place: Place) -> Iterable[Pool]:
     slices = [each for _, each in sorted(intent.slices.get(server.name, {}).items())]
-    here = {each.address for one in slices for each in one.endpoints if each.node == place.node}
+    here = frozenset[Address]().union(*(each.on(place.node) for each in slices))
     families = {each.family for each in addresses_of(server, intent)}
     for port, family in product(server.ports, sorted(families)):
         for local in sorted(_kinds(server, port)):
             name = f"{server.name}#{port.protocol}/{port.port}/{family}" + ("/local" if local else "")
             found = members(server, slices, port, family, place, local=local)
             fitting = found[:LARGEST]
-            local_ones = frozenset(each.address for each in fitting if each.address in here)
+            local_ones = here and frozenset(each.address for each in fitting if each.address in here)
             of = len(found) if len(found) > LARGEST else 0
             elsewhere = local and not found and bool(members(server, slices, port, family, place, local=False))
             yield Pool(

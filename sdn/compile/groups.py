@@ -76,8 +76,9 @@ def _two_levels(
     number: int, marks: Iterable[int], chunks: Sequence[int], fields: tuple[str, ...]
 ) -> tuple[f.GroupEntry, ...]:
     inside: list[list[int]] = [[] for _ in chunks]
+    count = len(chunks)
     for mark in marks:
-        inside[chunk_of(mark, len(chunks))].append(mark)
+        inside[chunk_of(mark, count)].append(mark)
     lower = [
         f.GroupEntry(chunk, "select", _buckets(those, 1), "hash", fields, LOWER)
         for chunk, those in zip(chunks, inside, strict=True)
