@@ -61,8 +61,10 @@ class Balancers:
         self.given: dict[Key, tuple[str, dict[Family, Address]]] = {}  # uid, and addresses by family
         self.failures: dict[Key, Failure] = {}  # of services that wait for an address
         self._demands: dict[Key, Demand] = {}
-        self._shown: dict[Address, set[Key]] = {}  # whose status shows an address of the pools
-        self._moved: set[Address] = set()  # addresses that a status began or ceased to show
+        self._shown: dict[
+            Address, set[Key]
+        ] = {}  # services at an address of the pools: by their status, or as externalIP
+        self._moved: set[Address] = set()  # addresses that a service came to be at, or ceased to
         self._dirty: set[Key] = set()
         self._freed = False
 
@@ -71,11 +73,11 @@ class Balancers:
         old = self._demands.get(key)
         if old == new:
             return
-        for address in self._ours(old):
+        for address in self._used(old):
             self._shown[address].discard(key)
-        for address in self._ours(new):
+        for address in self._used(new):
             self._shown.setdefault(address, set()).add(key)
-        self._moved.update(self._ours(old), self._ours(new))
+        self._moved.update(self._used(old), self._used(new))
         if new is None:
             del self._demands[key]
         else:
@@ -118,6 +120,11 @@ class Balancers:
     def _ours(self, found: Demand | None) -> list[Address]:
         """Addresses of our pools that a status shows."""
         return [each for each in found.shown if each and self._pool_of(each)] if found else []
+
+    def _used(self, found: Demand | None) -> list[Address]:
+        """Addresses of our pools that a service is at: those its status shows, and those it took by itself (externalIPs)."""
+        taken = (each for each in found.external if self._pool_of(each)) if found else ()
+        return list(dict.fromkeys((*self._ours(found), *taken)))
 
     def _may_write(self, found: Demand) -> bool:
         """Whether a service's status is ours to write: that of one we serve, and what we left in that of one we served. By

@@ -56,6 +56,7 @@ class Demand(NamedTuple):
     shown: tuple[Address | None, ...]
     cluster: str | None
     error: str | None
+    external: tuple[Address, ...] = ()  # spec.externalIPs
 
 
 def demand(service: Object) -> Demand:
@@ -75,6 +76,7 @@ def demand(service: Object) -> Demand:
         tuple(address_of(each.get("ip") or "") for each in ingress),
         annotation(service, CLUSTER),
         annotation(service, ERROR),
+        tuple(found for each in spec.get("externalIPs") or () if (found := address_of(each))),
     )
 
 

@@ -178,6 +178,22 @@ def test_a_holder_is_not_robbed_by_an_older_service():
     assert (world.shown("old"), world.error("old"), world.shown("new")) == ([], "IP_ALREADY_ALLOCATED", ["10.0.0.3"])
 
 
+def test_an_address_that_a_service_took_by_itself_is_given_to_nobody_else():
+    world = World()
+    world.service("plain", type="ClusterIP", externalIPs=["10.0.0.1", "10.200.0.1"])
+    world.service("any")
+    world.service("that", "10.0.0.1")
+    world.settle()
+    assert "10.0.0.1" not in world.all_shown()
+    assert (len(world.shown("any")), world.error("that")) == (1, "IP_ALREADY_ALLOCATED")
+    world.change("plain", externalIPs=[])
+    world.settle()
+    assert (world.shown("that"), world.error("that")) == (["10.0.0.1"], "")
+    world.service("own", "10.0.0.1", externalIPs=["10.0.0.1"])
+    world.settle()
+    assert world.error("own") == "IP_ALREADY_ALLOCATED"
+
+
 def test_of_those_that_wait_the_oldest_gets_what_is_freed_and_its_error_goes():
     world = World("10.0.0.1-10.0.0.2")
     for name in ("one", "two", "three", "four"):
