@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-SIDE_BY_SIDE := --numprocesses 2 --dist loadgroup
+SIDE_BY_SIDE := --numprocesses 2
 
 .PHONY: demo test test-fast test-kube kube-apiserver check docs bench format system clean
 
@@ -15,7 +15,8 @@ demo: $(STAMP) system
 	$(BIN)/python -m labs.demo
 
 test: $(STAMP) system
-	$(BIN)/python -m pytest -q -m "not kube" $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest -q -m "not switch and not lab and not kube" $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest -q -m "(switch or lab) and not kube"
 
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -q -m "not switch and not lab and not kube" $(SIDE_BY_SIDE)

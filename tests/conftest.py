@@ -27,11 +27,12 @@ def manifests() -> Path:
     return found
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those that need labs do so one after another: they measure time."""
+    """Who asks for the shared lab needs one: the tests that run side by side are those that need none."""
     for item in items:
-        if item.get_closest_marker("lab") or "lab" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("lab"))
+        if "lab" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.lab)
 
 
 def pytest_terminal_summary(terminalreporter, exitstatus, config) -> None:
