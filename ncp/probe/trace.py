@@ -108,12 +108,18 @@ def _walk(endpoints: Mapping[str, Endpoint], probe: Probe, tracer: Tracer) -> Wa
     return Verdict("no", "it crosses more than one tunnel", (), stages)
 
 
+def met(text: str) -> list[tuple[str, str]]:
+    """The tables a trace passes, in order, each with the cookie of the flow it meets there."""
+    names = [table.name for table in PIPELINE.tables]
+    return [(names[int(number)], cookie) for number, cookie in _MET.findall(text) if int(number) < len(names)]
+
+
 def stages_of(node: str, text: str) -> tuple[str, ...]:
     """What each direction of the firewall that a trace passes says, and in which table."""
-    met = [PIPELINE.tables[int(number)].name for number, _ in _MET.findall(text) if int(number) < len(PIPELINE.tables)]
+    passed = [table for table, _ in met(text)]
     found = []
     for direction in DIRECTIONS[::-1]:
-        names = [name for name in met if name.startswith(f"{direction}_")]
+        names = [name for name in passed if name.startswith(f"{direction}_")]
         if not names:
             continue
         if direction + _PASSED in names:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import pytest
 
+from ncp.probe.trace import met
 from ncp.translate.objects import format_mac, node_mac
 from sdn.pipeline.registers import GATEWAY_MAC, NODE_PORT
-from sdn.pipeline.tables import PIPELINE
 from sdn.services import Place, members
 from tests.wire.serving import EXTERNAL, SCTP, TCP, UDP, balanced, own_address, says
 
@@ -19,7 +19,6 @@ PORTS = (
     {"name": "s", "port": 9, "targetPort": 9091, "protocol": "SCTP"},
 )
 KINDS = ((TCP, "tcp", ",tcp_flags=syn"), (UDP, "udp", ""), (SCTP, "sctp", ""))
-MET = re.compile(r"^\s*(\d+)\. .*cookie (0x[0-9a-f]+)", re.MULTILINE)
 
 
 class Way(NamedTuple):
@@ -43,7 +42,7 @@ def chosen(wire, way, packet):
     """The address and port that the switch sends a packet to a virtual server on to, by the flow that does it."""
     flow = f"in_port={way.ofport},dl_src={format_mac(way.mac)},dl_dst={format_mac(GATEWAY_MAC)},{packet},nw_ttl=64"
     (text,) = wire.site.traces(way.node, [flow])
-    (cookie,) = (cookie for number, cookie in MET.findall(text) if PIPELINE.tables[int(number)].name == "members")
+    (cookie,) = (cookie for table, cookie in met(text) if table == "members")
     origin = wire.site.origin(way.node, cookie)
     assert (origin.kind, origin.name) == ("Service", "traced")
     return re.fullmatch(r"member (\S+) port (\d+)/\w+", origin.detail).groups()
