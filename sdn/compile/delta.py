@@ -20,6 +20,7 @@ class Delta:
     sections: frozenset[str] = field(default_factory=frozenset)
     namespaces: frozenset[str] = field(default_factory=frozenset)
     services: frozenset[str] = field(default_factory=frozenset)
+    bindings: frozenset[str] = field(default_factory=frozenset)
     settings: bool = False
 
     def __or__(self, other: Delta) -> Delta:
