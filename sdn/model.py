@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from firewall.labels import Labels
 from firewall.order import PRIORITIES, Priorities
@@ -54,7 +54,9 @@ class LogicalSwitch:
     gateways: tuple[Interface, ...]
     origin: Origin
     snat: bool = True
-    translated: tuple[Address, ...] = ()  # whom its pods are outside, at most one address a family; none yet: they do not get out
+    translated: tuple[
+        Address, ...
+    ] = ()  # whom its pods are outside, at most one address a family; none yet: they do not get out
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class TransportNode:
     mac: int  # of its port on the transit segment
     origin: Origin
     zone: str = ""  # where it stands, for hints of services
+    edge: bool = False  # whether traffic to the outside may leave by it
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,22 @@ class FirewallSettings:
     established: Established = "recheck"  # where a policy does not say
 
 
+NatFirewallMatch: TypeAlias = Literal["internal", "external", "bypass"]
+"""What rules about packets to a bound address see: the pod's own address, the one outside, or nothing as none is asked."""
+SnatLogging: TypeAlias = Literal["none", "basic", "extended"]
+FREE_PORTS: Final = (1024, 65535)
+"""Where a connection keeps the port it has, if that is free, and gets any other if it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class NatSettings:
+    """What holds for all translation."""
+
+    ports: tuple[int, int] = FREE_PORTS  # first and last that connections leave from
+    firewall_match: NatFirewallMatch = "internal"
+    logging: SnatLogging = "none"  # of new connections: nothing, who is whom, or the whole tuple
+
+
 @dataclass(frozen=True, slots=True)
 class Intent:
     """Everything the logical network should be."""
@@ -127,8 +146,11 @@ class Intent:
     algorithm: Algorithm = "even"
     services: Mapping[str, VirtualServer] = field(default_factory=dict)  # by "namespace/name"
     slices: Mapping[str, Mapping[str, Slice]] = field(default_factory=dict)  # by service, then by the slice's own name
-    snat_families: frozenset[int] = frozenset()  # where pods are translated on their way out, unless their segment is not
+    snat_families: frozenset[int] = (
+        frozenset()
+    )  # where pods are translated on their way out, unless their segment is not
     bindings: Mapping[str, Binding] = field(default_factory=dict)  # by name
+    nat: NatSettings = field(default_factory=lambda: NatSettings())
 
     def replace(self, **changes: Any) -> Intent:
         """A copy with the given fields replaced."""

@@ -45,7 +45,7 @@ from ncp.translate.fabric import fabric_of, pod_blocks
 from ncp.translate.intent import POLICY_INVALID
 from ncp.translate.objects import REALISED, annotation, format_mac, transport_node
 from sdn.compile.firewall import ITSELF
-from sdn.compile.terms import LOGGED, REJECTED
+from sdn.compile.terms import LOGGED, REJECTED, SOURCE_TRANSLATED
 from sdn.model import Intent, Problem, TransportNode, pod_mtu
 from sdn.openflow.pack import owner_of
 from sdn.openflow.session import Switch
@@ -211,7 +211,9 @@ class NodeAgent:
         if packet.userdata[:1] == LOGGED or (packet.userdata[:1] == REJECTED and packet.userdata[7:8] == b"\1"):
             attached = ((name, each.ofport) for name, each in self.ovsdb.attachments().items())
             self.firewall_log.note(packet, self.loop.program.rules, attached, time.time())
-        if here is not None and packet.userdata[:1] != LOGGED:
+        if packet.userdata[:1] == SOURCE_TRANSLATED:
+            self.firewall_log.note_translation(packet, intent, time.time())
+        elif here is not None and packet.userdata[:1] != LOGGED:
             packetin.answer(switch, packet, intent, pod_mtu(intent.mtu, here.tep.family))
 
     def _told(self, outcome: Outcome) -> None:

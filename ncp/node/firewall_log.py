@@ -1,4 +1,5 @@
-"""The firewall's log: one line for the first packet of a connection that a logged rule decides on, at a bounded rate."""
+"""The firewall's log: one line for the first packet of a connection that a logged rule decides on, or that is translated on its way
+out, at a bounded rate."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from typing import Any, Final
 from firewall.rules import DIRECTIONS
 from sdn.compile.rules import isolation_origin, rule_origin
 from sdn.compile.ruleset import Ruleset
-from sdn.model import Origin
+from sdn.model import Intent, Origin
 from sdn.openflow.values import PacketIn
+from sdn.outside import outside
 from sdn.pipeline.registers import OUTPUT
 from sdn.tuples import FiveTuple, five_tuple
 
@@ -83,7 +85,22 @@ class FirewallLog:
         origin = _origin(rules, int.from_bytes(packet.userdata[3:7], "big"), port, direction)
         policy = origin.about("")
         line = Line(epoch, action, direction, str(policy), origin.detail, port, str(spoken))
-        key = (action, line.policy, line.rule, port, spoken)
+        self._write(line, (action, line.policy, line.rule, port, spoken))
+
+    def note_translation(self, packet: PacketIn, intent: Intent, epoch: float) -> None:
+        """Log a new connection to the outside: who is whom there; its whole tuple where ``snat_rule_logging`` is extended."""
+        spoken = five_tuple(packet.data)
+        if spoken is None:
+            return
+        port = next((each for each in intent.ports.values() if spoken.source in each.addresses), None)
+        if port is None:
+            return
+        found = outside(intent, port, spoken.source)
+        packet_text = str(spoken) if intent.nat.logging == "extended" else ""
+        line = Line(epoch, "snat", "egress", str(found.origin), f"SNAT to {found.address}", port.name, packet_text)
+        self._write(line, ("snat", line.policy, line.rule, port.name, spoken))
+
+    def _write(self, line: Line, key: _Key) -> None:
         with self._lock:
             if self._is_repeated(key) or not self._may_write():
                 return

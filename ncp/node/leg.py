@@ -9,6 +9,7 @@ from ncp.plumbing.leg import ServiceLeg, spanning
 from ncp.translate.objects import TERMINAL, Object
 from sdn.announce import Standing, Wish, announcers
 from sdn.model import Intent
+from sdn.outside import addresses_outside
 from sdn.services import Slice
 
 HostPort = tuple[str, int]
@@ -27,7 +28,7 @@ def service_leg(
     """What node ``me`` is to do.
 
     Nodes' addresses are neither routed into the overlay nor announced: they are the nodes' own. Of a service that has one of ours as an
-    external address, the ports are host ports here. Addresses of load balancers are announced; externalIPs are not, as whoever may
+    external address, the ports are host ports here. What pods are outside is routed and announced by the node that lets traffic out. Addresses of load balancers are announced; externalIPs are not, as whoever may
     write a Service could take any address of the network with them.
 
     Args:
@@ -52,12 +53,14 @@ def service_leg(
             only = nodes_with_members(intent.slices.get(name, {}).values()) if "external" in server.local else None
             wishes += [Wish(address, only) for address in server.balancers if address not in taken]
     chosen = announcers(wishes, standings)
+    outer = addresses_outside(intent) - taken if intent.tier0.exit_node == me else frozenset()
+    hosts |= outer
     return ServiceLeg(
         cluster=spanning((each for server in intent.services.values() for each in server.internal), held),
         hosts=tuple(sorted(hosts)),
         host_ports=tuple(sorted(ports)),
         node_ports=node_ports,
-        announced=tuple(sorted(address for address, name in chosen.items() if name == me)),
+        announced=tuple(sorted({*(address for address, name in chosen.items() if name == me), *outer})),
     )
 
 

@@ -29,10 +29,13 @@ class _Known(NamedTuple):
     services: object
     slices: object
     nodes: object
+    switches: object
+    bindings: object
+    tier0: object
     version: int
 
     def is_same(self, other: _Known) -> bool:
-        return self.version == other.version and all(a is b for a, b in zip(self[:3], other[:3], strict=True))
+        return self.version == other.version and all(a is b for a, b in zip(self[:-1], other[:-1], strict=True))
 
 
 class NodeServices:
@@ -124,7 +127,15 @@ class NodeServices:
         if intent is None:
             return False
         with self._lock:
-            known = _Known(intent.services, intent.slices, intent.nodes, self._version)
+            known = _Known(
+                intent.services,
+                intent.slices,
+                intent.nodes,
+                intent.switches,
+                intent.bindings,
+                intent.tier0,
+                self._version,
+            )
             standings, checks = self._standings.copy(), self._checks.copy()
             host_ports = frozenset[HostPort]().union(*self._host_ports.values())
         if self._computed is None or not known.is_same(self._computed):

@@ -23,7 +23,8 @@ from sdn.openflow.conntrack import Flush
 from sdn.openflow.match import unpack_match
 from sdn.openflow.session import Switch
 from sdn.openflow.values import InstalledFlow
-from sdn.pipeline.registers import ZONE
+from sdn.outside import changed_outside
+from sdn.pipeline.registers import NODE_PORT, ZONE
 from sdn.pipeline.tables import T
 from sdn.program import Changes, Program, Rule
 from sdn.services import Member, VirtualServer
@@ -45,6 +46,7 @@ class Standing:
     _addresses: set[Address] = field(default_factory=set)
     _gone: set[Address] = field(default_factory=set)
     _nodes: set[Address] = field(default_factory=set)  # the addresses of all nodes
+    _others: set[Address] = field(default_factory=set)  # pods that are somebody else outside than before
     _servers: dict[str, VirtualServer] = field(default_factory=dict)  # those that change, as they were
     _pools: Mapping[str, tuple[Pool, ...]] = field(default_factory=dict)  # as they were when all was settled last
 
@@ -55,6 +57,7 @@ class Standing:
         for name in delta.services:
             if server := before.services.get(name):
                 self._servers.setdefault(name, server)
+        self._others |= changed_outside(before, after, delta)
         for name in delta.ports:
             old, new = before.ports.get(name), after.ports.get(name)
             if old is None:
@@ -75,7 +78,7 @@ class Standing:
         """
         found: list[Forbidden] = []
         # The switch finds these by itself: on a busy node there is too much to read for each member that goes.
-        self.switch.flush(self._left(program.balancing.pools))
+        self.switch.flush([*self._left(program.balancing.pools), *_leaving(self._others)])
         if (self._all and intent.sections) or self._addresses or self._gone:
             connections = list(parse(self.dump()))
             noted = associations(self.switch.flows(table=T["associations"]))
@@ -91,6 +94,7 @@ class Standing:
         self._addresses.clear()
         self._gone.clear()
         self._servers.clear()
+        self._others.clear()
         self._pools = program.balancing.pools
         for each in found:
             log.info("%s: cut off from %s: %s", each.tracked, each.port, each.verdict.why)
@@ -152,6 +156,8 @@ def translations(flows: Iterable[InstalledFlow], gone: Set[Address]) -> tuple[Ru
     for flow in flows:
         terms = {name: value for name, value, _ in unpack_match(flow.match)}
         source, destination = _ends(terms)
+        if flow.priority not in (FORWARD, BACKWARD):
+            continue
         forward = flow.priority == FORWARD
         zone = terms[ZONE.register]
         client = (zone, source, terms["sctp_src"]) if forward else (zone, destination, terms["sctp_dst"])
@@ -164,6 +170,16 @@ def translations(flows: Iterable[InstalledFlow], gone: Set[Address]) -> tuple[Ru
 def _ends(terms: Mapping[str, int]) -> tuple[Address, Address]:
     family: Family = 4 if "ipv4_src" in terms else 6
     return Address(family, terms[f"ipv{family}_src"]), Address(family, terms[f"ipv{family}_dst"])
+
+
+def _leaving(pods: Iterable[Address]) -> Iterator[Flush]:
+    """Connections to the outside of pods, where they are translated. ICMPv6 has its own way (:mod:`sdn.compile.nat`)."""
+    for pod in sorted(pods):
+        for protocol in (
+            *(number for name, number in NUMBERS.items() if name != "sctp"),
+            *((1,) if pod.family == 4 else ()),
+        ):
+            yield Flush(NODE_PORT, protocol, source=pod)
 
 
 def of_connection(tracked: Tracked) -> Flush:

@@ -19,7 +19,7 @@ from ipam.address import Interface, Prefix
 from ncp.translate import objects, services
 from ncp.translate.objects import Object
 from sdn.compile.delta import Delta
-from sdn.model import FirewallSettings, Intent, LogicalSwitch, Origin, Problem, Tier0
+from sdn.model import FirewallSettings, Intent, LogicalSwitch, NatSettings, Origin, Problem, Tier0
 from sdn.services import Algorithm, Slice, VirtualServer
 
 POLICY_INVALID = "POLICY_INVALID"
@@ -41,6 +41,7 @@ class Fabric:
     firewall: FirewallSettings = field(default_factory=FirewallSettings)
     baseline: BaselineType | None = None
     algorithm: Algorithm = "even"
+    nat: NatSettings = field(default_factory=NatSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,8 @@ def start(fabric: Fabric) -> Translation:
         algorithm=fabric.algorithm,
         services=Map(),
         slices=Map(),
+        bindings=Map(),
+        nat=fabric.nat,
     )
     return Translation(fabric.cluster, fabric.baseline, intent, Map(), Map(), Map(), Map())
 

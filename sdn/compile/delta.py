@@ -22,6 +22,7 @@ class Delta:
     services: frozenset[str] = field(default_factory=frozenset)
     bindings: frozenset[str] = field(default_factory=frozenset)
     settings: bool = False
+    exit: bool = False  # the node that traffic to the outside leaves by is another
 
     def __or__(self, other: Delta) -> Delta:
         return Delta(*(getattr(self, each.name) | getattr(other, each.name) for each in fields(self)))

@@ -277,7 +277,8 @@ def _tier0(intent: Intent) -> list[Flow]:
         found.extend(answer_echo(address, fabric("tier-0", "echo")))
     exit_node = intent.nodes.get(intent.tier0.exit_node)
     if exit_node:
-        out = (DEC_TTL, SEGMENT.set(vni), NEXT_HOP_MAC.set(exit_node.mac), goto("resolved"))
+        # TTL falls where the packet leaves tier-0: the node's kernel is the other half of this router.
+        out = (SEGMENT.set(vni), NEXT_HOP_MAC.set(exit_node.mac), goto("resolved"))
         for eth in (ETH_IPV4, ETH_IPV6):
             found.append(flow("tier0", 10, (eth,), out, fabric("route", "default by the exit node")))
     return found

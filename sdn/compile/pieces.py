@@ -11,7 +11,9 @@
 | ``("section", key)`` | that section's plans |
 | ``("service", name)`` | that virtual server and its pools |
 | ``("member", (pool, member))`` | that member of that pool |
-| ``("member", (pool, member))`` | that member of that pool |
+| ``("segment nat", vni)`` | that switch, and whether traffic leaves by this node |
+| ``("service nat", name)`` | that virtual server's address outside and its members |
+| ``("binding", name)`` | that binding and its port |
 
 What clauses, own and sections read is the node's :class:`~sdn.compile.ruleset.Ruleset`, which says itself what of them a change
 touches; what services read is its :class:`~sdn.compile.balancing.Balancing`.
@@ -25,6 +27,7 @@ from typing import Any, TypeAlias
 from sdn.compile.delta import Delta, Piece
 from sdn.compile.fabric import compile_fabric
 from sdn.compile.firewall import compile_firewall
+from sdn.compile.nat import compile_binding, compile_nat, compile_segment_nat, compile_service_nat
 from sdn.compile.nodeport import compile_node_port
 from sdn.compile.nodes import compile_node
 from sdn.compile.ports import compile_local, compile_remote
@@ -47,18 +50,32 @@ def all_pieces(intent: Intent) -> Iterator[Piece]:
     yield from (("node", name) for name in intent.nodes)
     yield from (("switch", vni) for vni in intent.switches)
     yield from (("port", name) for name in intent.ports)
+    yield from nat_pieces(intent)
+
+
+def nat_pieces(intent: Intent) -> Iterator[Piece]:
+    """Every piece that is about addresses outside."""
+    yield from (("segment nat", vni) for vni in intent.switches)
+    yield from (("service nat", name) for name, server in intent.services.items() if server.translated)
+    yield from (("binding", name) for name in intent.bindings)
 
 
 def touched(intent: Intent, node: str, delta: Delta) -> set[Piece]:
     """The pieces that read something in ``delta``, in the new intent (pieces of things gone are among them)."""
     found: set[Piece] = {("port", name) for name in delta.ports}
-    found.update(("switch", vni) for vni in delta.switches)
+    found.update((kind, vni) for vni in delta.switches for kind in ("switch", "segment nat"))
+    found.update(("service nat", name) for name in delta.services)
+    found.update(("binding", name) for name in delta.bindings)
+    if delta.ports:
+        found.update(("binding", name) for name, each in intent.bindings.items() if each.port in delta.ports)
     found.update(("node", name) for name in delta.nodes)
     if delta.settings or node in delta.nodes:
         found.update(all_pieces(intent))
         return found
-    if intent.tier0.exit_node in delta.nodes:
+    if delta.exit or intent.tier0.exit_node in delta.nodes:
         found.add(FABRIC)
+    if delta.exit and node in intent.nodes and not intent.nodes[node].edge:
+        found.update(nat_pieces(intent))
     if delta.switches or delta.nodes:
         found.update(
             ("port", name)
@@ -95,6 +112,7 @@ def compile_piece(piece: Piece, intent: Intent, rules: Ruleset, node: str, attac
                 *compile_fabric(intent, here),
                 *compile_firewall(intent, here),
                 *compile_node_port(),
+                *compile_nat(intent, here),
                 *compile_balancing(),
             ), ()
         case "node" if what in intent.nodes:
@@ -103,6 +121,13 @@ def compile_piece(piece: Piece, intent: Intent, rules: Ruleset, node: str, attac
             return compile_switch(intent.switches[what]), ()
         case "port" if what in intent.ports:
             return _compile_port(intent.ports[what], intent, rules, node, attachments)
+        case "segment nat" if what in intent.switches:
+            return tuple(compile_segment_nat(intent, intent.switches[what], here)), ()
+        case "service nat" if what in intent.services:
+            return tuple(compile_service_nat(intent, intent.services[what], here)), ()
+        case "binding" if what in intent.bindings:
+            binding = intent.bindings[what]
+            return tuple(compile_binding(intent, binding, intent.ports.get(binding.port), here)), ()
         case "clause":
             return compile_clause(rules, what, intent.firewall), ()
         case "own":

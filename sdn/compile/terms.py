@@ -22,6 +22,7 @@ TOO_BIG: Final = b"\x02"
 REJECTED: Final = b"\x03"
 LOGGED: Final = b"\x04"
 UNSERVED: Final = b"\x05"
+SOURCE_TRANSLATED: Final = b"\x06"
 """First byte of the userdata of a packet sent to the controller: what to do with it."""
 
 NEXT_HOPS: Final = {4: NEXT_HOP_V4, 6: NEXT_HOP_V6}

@@ -59,7 +59,7 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
             ),
             goes_to=(
                 *(at("state"), "associations", "translations", "deliver"),
-                *(("ingress_track",) if direction == "egress" else ()),
+                *(("ingress_track",) if direction == "egress" else ("snat",)),
             ),
             miss=Miss(reason="ethertype"),
             observes="connection tracked",
@@ -88,7 +88,7 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
                 {"rule", "first", "hairpin", *(("next_hop_mac",) if direction == "egress" else ("ct_label",))}
             ),
             goes_to=(
-                *(("services",) if direction == "egress" else ("deliver",)),
+                *(("services",) if direction == "egress" else ("snat", "deliver")),
                 at("concern"),
                 at("count"),
                 "associations",

@@ -11,6 +11,7 @@ from typing import Final
 
 from firewall.rules import DIRECTIONS
 from sdn.pipeline.firewall import firewall, stage
+from sdn.pipeline.nat import NAT
 from sdn.pipeline.registers import (
     FIRST,
     HAIRPIN,
@@ -80,6 +81,12 @@ PIPELINE: Final = Pipeline(
             "from outside to a service with externalTrafficPolicy Local that has no member on this node",
         ),
         ("source-range", "to a load balancer's address from outside its service's loadBalancerSourceRanges"),
+        (
+            "not-from-outside",
+            "from outside to a pod that is somebody else there: it is reached by virtual servers and bindings alone",
+        ),
+        ("no-snat-address", "to the outside from a pod of a namespace that has no address there yet"),
+        ("snat-exhausted", "every port of the address that the pod has outside is taken towards that destination"),
         ("no-output", "the packet reached the end without a port to leave by"),
     ),
     tables=(
@@ -237,6 +244,7 @@ PIPELINE: Final = Pipeline(
             observes="forwarded",
         ),
         *firewall("ingress", then="deliver"),
+        *NAT,
         Table(
             "deliver",
             "Send the packet out of the port it was given; back to where it came from only what a pod sends itself through a service, "
@@ -274,9 +282,12 @@ PIPELINE: Final = Pipeline(
         Table(
             "translations",
             "What the switch notes itself: to which member an SCTP association with a virtual server goes, and, for what the member "
-            "answers, what the virtual server is; connection tracking could not tell its ports.",
+            "answers, what the virtual server is; and to which pod goes what answers one that is somebody else outside. Connection "
+            "tracking could not tell their ports.",
             matches=frozenset({"zone", *_IP_DST, "ipv4_src", "ipv6_src", "ip_proto", "sctp_src", "sctp_dst"}),
-            writes=frozenset({"ipv4_src", "ipv4_dst", "ipv6_src", "ipv6_dst", "sctp_src", "sctp_dst", "hairpin"}),
+            writes=frozenset(
+                {"ipv4_src", "ipv4_dst", "ipv6_src", "ipv6_dst", "sctp_src", "sctp_dst", "hairpin", "outside"}
+            ),
             goes_to=(),
             miss=Miss(back=True),
             observes="translation looked up",
