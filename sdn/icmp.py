@@ -52,13 +52,15 @@ def is_fragmentable(frame: bytes) -> bool:
 
 
 def fragments(frame: bytes, mtu: int) -> Iterator[bytes]:
-    """The frames an IPv4 router makes of one that is too big (RFC 791 section 3.2)."""
+    """The frames an IPv4 router makes of one that is too big (RFC 791 section 3.2): about equal ones, for Open vSwitch takes a small
+    fragment that is not the last for an attack (RFC 1858 section 3)."""
     header_size = (frame[14] & 15) * 4
     total = struct.unpack_from("!H", frame, 16)[0]
     header, payload = frame[14 : 14 + header_size], frame[14 + header_size : 14 + total]
     flags_offset = struct.unpack_from("!H", header, 6)[0]
     first, more = flags_offset & 0x1FFF, flags_offset & 0x2000
-    step = (mtu - header_size) // 8 * 8
+    count = -(-len(payload) // ((mtu - header_size) // 8 * 8))
+    step = -(-len(payload) // count // 8) * 8
     for start in range(0, len(payload), step):
         part = payload[start : start + step]
         last = start + step >= len(payload)

@@ -260,16 +260,17 @@ class NodeAgent:
         here = self._here()
         if here is None or not self.ovsdb.connected:
             return
-        mtu = pod_mtu(self.settings.nsx_node_agent.mtu, here.tep.family)
         mac = format_mac(here.mac)
         tables = {number: table.name for number, table in enumerate(PIPELINE.tables)}
         try:
-            rows = node_rows(self.cluster, node_mac=mac, mtu=mtu, tables=tables, bridge=self.bridge)
+            # What the kernel forwards is cut up, or refused, by tier-0: the kernel's own way leaves pieces that the switch would not take.
+            whole = self.settings.nsx_node_agent.mtu
+            rows = node_rows(self.cluster, node_mac=mac, mtu=whole, tables=tables, bridge=self.bridge)
             self.ovsdb.ensure_node(rows)
             self._attachments_changed()
-            self._node_port.ensure_device(mac, mtu)
+            self._node_port.ensure_device(mac, whole)
             gateways = [interface.address for interface in fabric_of(self.settings).transit]
-            self._keep_ways(here, gateways, mtu)
+            self._keep_ways(here, gateways, whole)
         except Exception as error:
             log.warning("node %s: its bridge or routes are not as they should be: %s; trying again", here.name, error)
             self.metrics.node_error(str(error))

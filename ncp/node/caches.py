@@ -8,6 +8,7 @@ than amended, and :meth:`Caches.obey` returns when that is done.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from itertools import chain, repeat
 from typing import Final
@@ -25,7 +26,10 @@ COOKIE: Final = 0xE90C
 """Cookie of the flows in the table of epochs."""
 _TABLE: Final = T["epoch"]
 _DECIDING: Final = frozenset(table for table in T.values() if is_firewall(table) or table == T["neighbour"])
-_BALANCING: Final = frozenset(T[name] for name in ("services", "select", "members"))
+_TRANSLATING: Final = frozenset(T[name] for name in ("services", "select", "members", "snat", "snat_done"))
+SMALLEST_FRAGMENT: Final = "400"
+"""Bytes of the smallest IPv4 fragment, other than a last one, that the switch does not take for an attack: as few as it can be told.
+Half of a fragment that came from an Ethernet, and is too big for the tunnel, is larger."""
 _BITS: Final = 32
 
 
@@ -39,21 +43,23 @@ class Caches:
         self._held: set[Rule] = set()  # epochs that may be on the switch
 
     def look(self) -> None:
-        """Read which epoch the switch is in; to be done when it has connected.
+        """Read which epoch the switch is in, and tell it which fragments to take; to be done when it has connected.
 
         Raises:
             SwitchGone, SwitchTimeout: it does not answer.
         """
+        with suppress(AppctlError):  # the kernel's datapath leaves fragments to the kernel
+            self._appctl.call("dpctl/ipf-set-min-frag", "v4", SMALLEST_FRAGMENT)
         flows = self._switch.flows(table=_TABLE)
         self._held = {(flow.table, flow.priority, flow.match) for flow in flows}
         seen = {term for _, _, match in self._held for term in unpack_match(match)}
         self._bit = max((mask.bit_length() - 1 for _, _, mask in seen if mask), default=self._bit)
 
     def renewing(self, changes: Changes, *, policed: bool) -> Changes:
-        """The changes, with a new epoch where members of virtual servers change, or (``policed``: where there are any) rules of the
+        """The changes, with a new epoch where members of virtual servers or addresses outside change, or (``policed``: where there are any) rules of the
         firewall and who has which address."""
         touched = {entry.flow.table for entry in changes.add} | {table for table, _, _ in changes.delete}
-        if not changes.groups and _BALANCING.isdisjoint(touched) and (not policed or _DECIDING.isdisjoint(touched)):
+        if not changes.groups and _TRANSLATING.isdisjoint(touched) and (not policed or _DECIDING.isdisjoint(touched)):
             return changes
         self._bit = (self._bit + 1) % _BITS
         entry, rule = _epoch(self._bit, 0)

@@ -173,13 +173,10 @@ def _ends(terms: Mapping[str, int]) -> tuple[Address, Address]:
 
 
 def _leaving(pods: Iterable[Address]) -> Iterator[Flush]:
-    """Connections to the outside of pods, where they are translated. ICMPv6 has its own way (:mod:`sdn.compile.nat`)."""
+    """Connections to the outside of pods, where they are translated. Echoes end there by themselves (:mod:`sdn.compile.nat`)."""
     for pod in sorted(pods):
-        for protocol in (
-            *(number for name, number in NUMBERS.items() if name != "sctp"),
-            *((1,) if pod.family == 4 else ()),
-        ):
-            yield Flush(NODE_PORT, protocol, source=pod)
+        for protocol in ("tcp", "udp"):
+            yield Flush(NODE_PORT, NUMBERS[protocol], source=pod)
 
 
 def of_connection(tracked: Tracked) -> Flush:

@@ -66,7 +66,7 @@ TO_ITSELF: Final[f.Term] = ("ct_mark", HAIRPINNED, None)
 ITSELF: Final = (parse_address("169.254.0.252"), parse_address("fd4e:4350:ffff:ffff::fc"))
 """Whom a pod that reaches itself answers to: from its own address it would take nothing."""
 
-_ECHOES: Final = ((*ICMPV4, ("icmpv4_type", 8, None)), (*ICMPV6, ("icmpv6_type", 128, None)))
+ECHOES: Final = ((*ICMPV4, ("icmpv4_type", 8, None)), (*ICMPV6, ("icmpv6_type", 128, None)))
 """Echo requests are asked about one by one: so a change of policy needs no look at what ICMP is tracked."""
 _PROTOCOLS: Final = (("tcp", 6), ("udp", 17), ("sctp", 132))
 FIRST_FRAGMENT: Final[f.Term] = ("ip_frag", 1, 3)
@@ -144,7 +144,7 @@ def _tracking(direction: Direction) -> list[f.Flow]:
     return [
         *found,
         flow(at("state"), 100, (INVALID,), (), drop("ct-invalid")),
-        *(flow(at("state"), 95, (*echo, ASKING), ask, fabric("firewall", "echo request")) for echo in _ECHOES),
+        *(flow(at("state"), 95, (*echo, ASKING), ask, fabric("firewall", "echo request")) for echo in ECHOES),
         flow(at("state"), 94, (KNOWN.match(1),), (goto(at("count")),), fabric("firewall", "established association")),
         flow(
             at("state"),

@@ -19,7 +19,7 @@ class Flush(NamedTuple):
     """Connections to forget: all of a zone, or the TCP, UDP or SCTP connections whose original direction, and who answers them,
     is as given. What is None or 0 can be anything: with everything of the original direction given it is one connection.
 
-    ICMP can be named as well, without ports; ICMPv6 is not offered: Open vSwitch 3.1 dies of removing such an entry by its tuple.
+    Others are not offered: Open vSwitch 3.1 finds no echoes by their tuple, and dies of removing an ICMPv6 entry by it.
     """
 
     zone: int | None  # None: any

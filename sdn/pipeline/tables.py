@@ -86,7 +86,6 @@ PIPELINE: Final = Pipeline(
             "from outside to a pod that is somebody else there: it is reached by virtual servers and bindings alone",
         ),
         ("no-snat-address", "to the outside from a pod of a namespace that has no address there yet"),
-        ("snat-exhausted", "every port of the address that the pod has outside is taken towards that destination"),
         ("no-output", "the packet reached the end without a port to leave by"),
     ),
     tables=(
