@@ -115,6 +115,12 @@ class FirewallSettings:
 
 NatFirewallMatch: TypeAlias = Literal["internal", "external", "bypass"]
 """What rules about packets to a bound address see: the pod's own address, the one outside, or nothing as none is asked."""
+NAT_FIREWALL_MATCH: Final[Mapping[str, NatFirewallMatch]] = {
+    "MATCH_INTERNAL_ADDRESS": "internal",
+    "MATCH_EXTERNAL_ADDRESS": "external",
+    "BYPASS": "bypass",
+}
+"""By the names NCP has for them."""
 SnatLogging: TypeAlias = Literal["none", "basic", "extended"]
 FREE_PORTS: Final = (1024, 65535)
 """Where a connection keeps the port it has, if that is free, and gets any other if it is not."""

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from firewall.order import Priorities
 from firewall.rules import Action
 from ipam.address import Interface, Prefix, parse_prefix
 from ncp.settings import Settings
 from ncp.translate.intent import Fabric
-from sdn.model import FirewallSettings, NatFirewallMatch, NatSettings
+from sdn.model import NAT_FIREWALL_MATCH, FirewallSettings, NatSettings
 from sdn.services import ALGORITHMS
 
-_FIREWALL_MATCH: Final[dict[str, NatFirewallMatch]] = {
-    "MATCH_INTERNAL_ADDRESS": "internal",
-    "MATCH_EXTERNAL_ADDRESS": "external",
-    "BYPASS": "bypass",
-}
 TRANSIT_VNI = 5000
 """The segment that joins tier-0 and the nodes; namespaces' segments come after it."""
 
@@ -39,7 +32,7 @@ def fabric_of(settings: Settings) -> Fabric:
         algorithm=ALGORITHMS[settings.nsx_v3.pool_algorithm],
         nat=NatSettings(
             settings.ncp.snat_ports,
-            _FIREWALL_MATCH[settings.nsx_v3.natfirewallmatch],
+            NAT_FIREWALL_MATCH[settings.nsx_v3.natfirewallmatch],
             settings.nsx_v3.snat_rule_logging,
         ),
     )

@@ -88,7 +88,7 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
                 {"rule", "first", "hairpin", *(("next_hop_mac",) if direction == "egress" else ("ct_label",))}
             ),
             goes_to=(
-                *(("services",) if direction == "egress" else ("snat", "deliver")),
+                *(("services",) if direction == "egress" else ("snat", "snat_done", "deliver")),
                 at("concern"),
                 at("count"),
                 "associations",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ipam.address import parse_address
 from sdn.compile.delta import Delta
+from sdn.model import Binding, Origin
 from sdn.openflow.pack import installed_key_bytes
 from sdn.pipeline.spec import PipelineError
 from sdn.pipeline.tables import PIPELINE, T
@@ -14,6 +18,7 @@ from sdn.program import Changes, against, build, empty, rule_of, update
 from tests.sdn.worlds import NODES, attachments, node, port, ports, switch, world
 
 OWNER = 0x4E43
+OUTER = (parse_address("172.31.0.1"), parse_address("fd31::1"))
 
 
 def held(program):
@@ -53,6 +58,11 @@ edits = st.lists(
         st.tuples(st.just("no switch"), st.sampled_from(("red", "blue", "green"))),
         st.tuples(st.just("attach"), ports),
         st.tuples(st.just("detach"), ports),
+        st.tuples(st.just("exit"), st.sampled_from(("", *NODES))),
+        st.tuples(st.just("edge"), st.sampled_from(NODES)),
+        st.tuples(st.just("translated"), st.sampled_from(("red", "blue", "green"))),
+        st.tuples(st.just("binding"), ports),
+        st.tuples(st.just("no binding"), ports),
     ),
     max_size=12,
 )
@@ -74,6 +84,28 @@ def edited(intent, attached, edit):
         switches = intent.switches.set(one.vni, one) if what == "switch" else intent.switches
         switches = switches.delete(one.vni) if what == "no switch" and one.vni in switches else switches
         return intent.replace(switches=switches), attached, Delta(switches=frozenset({one.vni}))
+    if what == "exit":
+        return intent.replace(tier0=replace(intent.tier0, exit_node=value)), attached, Delta(exit=True)
+    if what == "edge":
+        nodes = intent.nodes.set(value, replace(node(value), edge=True))
+        return intent.replace(nodes=nodes), attached, Delta(nodes=frozenset({value}))
+    if what == "translated":
+        one = replace(switch(value), translated=OUTER)
+        return (
+            intent.replace(switches=intent.switches.set(one.vni, one)),
+            attached,
+            Delta(switches=frozenset({one.vni})),
+        )
+    if what == "binding":
+        bound = Binding(value.name, Origin("AddressBinding", *value.name.split("/")), value.name, OUTER[:1])
+        return (
+            intent.replace(bindings=intent.bindings.set(value.name, bound)),
+            attached,
+            Delta(bindings=frozenset({value.name})),
+        )
+    if what == "no binding":
+        rest = intent.bindings.delete(value.name) if value.name in intent.bindings else intent.bindings
+        return intent.replace(bindings=rest), attached, Delta(bindings=frozenset({value.name}))
     if what == "attach":
         return intent, {**attached, value.name: 40 + len(attached)}, Delta(ports=frozenset({value.name}))
     rest = {name: at for name, at in attached.items() if name != value.name}
@@ -83,7 +115,7 @@ def edited(intent, attached, edit):
 @given(edits)
 @settings(max_examples=60, deadline=None)
 def test_any_sequence_of_updates_ends_in_the_full_recompute(sequence):
-    intent = world()
+    intent = world().replace(snat_families=frozenset({4, 6}))
     attached = attachments(intent, "node1")
     program = build(intent, "node1", OWNER, attached)
     on_switch = held(program)

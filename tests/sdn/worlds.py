@@ -55,6 +55,7 @@ def world(single_tier: bool = False) -> Intent:
         switches=Map({s.vni: s for s in switches}),
         nodes=Map({name: node(name) for name in NODES}),
         ports=Map({p.name: p for p in pods}),
+        bindings=Map(),
     )
 
 
