@@ -115,7 +115,7 @@ class VirtualAddresses:
         if isinstance(message, Seen):
             self._see(message.key, message.obj)
         elif message is not None:
-            self._books.rest = message
+            self._books.set_rest(message)
 
     def _see(self, key: Key, obj: Json | None) -> None:
         if obj is None:

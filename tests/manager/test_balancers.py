@@ -365,7 +365,7 @@ def test_no_address_is_held_or_shown_twice_and_none_is_lost_whatever_is_written_
         take(world, step, what)
         shown = world.all_shown()
         assert len(shown) == len(set(shown)), f"shown twice after {step} {what}"
-        held = [address for _, addresses in world.books.given.values() for address in addresses.values()]
+        held = [address for _, addresses in world.books.holdings.given.values() for address in addresses.values()]
         assert len(held) == len(set(held))
     world.settle()
     usage = world.books.usage()
@@ -377,10 +377,10 @@ def test_no_address_is_held_or_shown_twice_and_none_is_lost_whatever_is_written_
     assert sum(counts.held for _, _, counts in usage) == len(world.all_shown())
     for failing in world.books.failures:
         assert world.error(failing[1])
-    before = world.books.given
+    before = world.books.holdings.given
     world.restart(sorted(world.services, reverse=True))
     assert world.settle() == [], "what was rebuilt from the services is what was decided"
-    assert world.books.given == before
+    assert world.books.holdings.given == before
 
 
 def take(world: World, step: str, what: list[Any]) -> None:
