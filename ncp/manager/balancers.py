@@ -13,22 +13,17 @@ from typing import Final, NamedTuple
 
 from ipam.address import Address, Family
 from ipam.pool import Usage
-from ncp.manager.demand import CLASS, ERROR, Demand, LoadBalancing, address_of
+from ncp.manager.demand import CLASS, ERROR, Demand, LoadBalancing, address_of, demand
 from ncp.manager.holdings import Holdings, words
-from ncp.manager.outbox import Key
+from ncp.manager.outbox import NAMESPACE, Key, Occurrence, Ref
+from ncp.manager.quota import VIRTUAL, limits, refusal
 from ncp.manager.records import CLUSTER
 from ncp.manager.supply import Failure
+from ncp.translate.objects import Object
 
+SERVICES: Final = "Service"
 ASSIGNED: Final = "IP_ASSIGNED"
 OPTION: Final = "[nsx_v3] external_ip_pools_lb"
-
-
-class Occurrence(NamedTuple):
-    """An Event for people."""
-
-    is_warning: bool
-    reason: str
-    message: str
 
 
 class Verdict(NamedTuple):
@@ -42,6 +37,11 @@ class Verdict(NamedTuple):
     annotations: dict[str, str | None]
     ingress: tuple[Address, ...] | None = None
     event: Occurrence | None = None
+
+    @property
+    def ref(self) -> Ref:
+        """The object's kind and key."""
+        return SERVICES, self.key
 
 
 class Choice(NamedTuple):
@@ -60,10 +60,26 @@ class Balancers:
         self.holdings: Holdings[Key] = Holdings(settings.pools, settings.rest, "/".join)
         self.failures: dict[Key, Failure] = {}  # of services that wait for an address
         self._demands: dict[Key, Demand] = {}
+        self._limits: dict[str, dict[str, str]] = {}  # of namespaces that have some
         self._dirty: set[Key] = set()
 
-    def see(self, key: Key, new: Demand | None) -> None:
-        """A service is as it is; None: it is gone."""
+    def see(self, ref: Ref, obj: Object | None) -> None:
+        """A service, or a namespace, is as it is; None: it is gone."""
+        kind, key = ref
+        if kind == NAMESPACE:
+            self._see_limits(key[1], limits(obj["metadata"].get("annotations") or {}) if obj else {})
+        else:
+            self._see_service(key, demand(obj) if obj else None)
+
+    def _see_limits(self, namespace: str, new: dict[str, str]) -> None:
+        if self._limits.get(namespace, {}) == new:
+            return
+        self._limits[namespace] = new
+        if not new:
+            del self._limits[namespace]
+        self._dirty |= {key for key in self.failures if key[0] == namespace}
+
+    def _see_service(self, key: Key, new: Demand | None) -> None:
         old = self._demands.get(key)
         if old == new:
             return
@@ -74,9 +90,9 @@ class Balancers:
             self._demands[key] = new
         self._dirty.add(key)
 
-    def look_again(self, key: Key) -> None:
+    def look_again(self, ref: Ref) -> None:
         """What was decided on a service could not be written: decide on it once more."""
-        self._dirty.add(key)
+        self._dirty.add(ref[1])
 
     def set_rest(self, seconds: float) -> None:
         """For how long others are given before an address that is released from now on."""
@@ -195,13 +211,27 @@ class Balancers:
             self.failures[key] = choice
             return
         lacking = [f for f in choice.families if f not in self.holdings.held(key)]
-        if choice.address is not None and choice.address.family in lacking:
-            lacking.remove(choice.address.family)
-            self._claim(key, choice.address)
-        missing = [f for f in lacking if not self.holdings.allocate(key, found.uid, f, choice.pools)]
+        missing: list[Family] = []
+        for family in lacking:
+            refused = self._refusal(key[0])
+            if refused is not None:
+                self.failures[key] = refused
+                return
+            if choice.address is not None and choice.address.family == family:
+                self._claim(key, choice.address)
+            elif not self.holdings.allocate(key, found.uid, family, choice.pools):
+                missing.append(family)
         if missing and key not in self.failures:
             where = f"pool{'s' if len(choice.pools) > 1 else ''} {', '.join(choice.pools)} of {OPTION}"
             self.failures[key] = Failure("IP_POOL_EXHAUSTED", f"no {words(missing)} address is free in {where}")
+
+    def _refusal(self, namespace: str) -> Failure | None:
+        """Why a namespace may not have one address more."""
+        found = self._limits.get(namespace)
+        if not found:
+            return None
+        used = sum(len(held) for key, (_, held) in self.holdings.given.items() if key[0] == namespace)
+        return refusal(VIRTUAL, found, used, 1)
 
     def _claim(self, key: Key, address: Address) -> None:
         """Give the very address asked for, unless another has it or still shows it."""

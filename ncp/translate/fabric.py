@@ -30,7 +30,14 @@ def fabric_of(settings: Settings) -> Fabric:
         firewall=firewall_of(settings),
         baseline=settings.k8s.baseline_policy_type,
         algorithm=ALGORITHMS[settings.nsx_v3.pool_algorithm],
+        snat_families=snat_families(settings),
     )
+
+
+def snat_families(settings: Settings) -> frozenset[int]:
+    """Families in which pods are translated on their way out: those that a pool has addresses of."""
+    pools = settings.nsx_v3.external_ip_pools if settings.coe.enable_snat else ()
+    return frozenset(span.family for pool in pools for span in pool.ranges)
 
 
 def firewall_of(settings: Settings) -> FirewallSettings:
