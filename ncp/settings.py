@@ -137,28 +137,54 @@ def effective(settings: Settings) -> list[Effective]:
 
 def contradictions(settings: Settings) -> list[str]:
     """What is wrong between options, each of which is right by itself."""
-    return [*_blocks(settings), *_sizes(settings), *_numbers(settings)]
+    return [*_blocks(settings), *_pools(settings), *_sizes(settings), *_numbers(settings)]
 
 
-def _blocks(settings: Settings) -> list[str]:
-    """Networks that share addresses, both named."""
+def _networks(settings: Settings) -> list[tuple[str, Prefix]]:
+    """Pods' blocks and the transit segment's networks, with the options they are from."""
     nsx, ours = settings.nsx_v3, settings.ncp
     networks: list[tuple[str, Prefix]] = []
     for name in ("container_ip_blocks", "no_snat_ip_blocks"):
         networks += [(f"[nsx_v3] {name}", block) for block in getattr(nsx, name)]
     networks += [(f"[ncp] {name}", getattr(ours, name)) for name in ("transit_v4", "transit_v6") if getattr(ours, name)]
-    found = [
+    return networks
+
+
+def _blocks(settings: Settings) -> list[str]:
+    """Networks that share addresses, both named."""
+    return [
         f"{one} {first} overlaps {other} {second}; networks must not share addresses"
-        for (one, first), (other, second) in combinations(networks, 2)
+        for (one, first), (other, second) in combinations(_networks(settings), 2)
         if first.overlaps(second)
     ]
-    return found + [
-        f"[nsx_v3] external_ip_pools_lb {span} of pool {pool.name} overlaps {name} {network}; addresses of load balancers "
-        "must not be any pod's or the transit segment's"
-        for pool in nsx.external_ip_pools_lb
-        for span in pool.ranges
-        for name, network in networks
+
+
+def _pools(settings: Settings) -> list[str]:
+    """Pools that share addresses with networks or with each other, both named; pools that are restricted and are not there."""
+    nsx = settings.nsx_v3
+    users = {"external_ip_pools": "pods outside", "external_ip_pools_lb": "load balancers"}
+    spans = {option: [(span, pool.name) for pool in getattr(nsx, option) for span in pool.ranges] for option in users}
+    found = [
+        f"[nsx_v3] {option} {span} of pool {pool} overlaps {name} {network}; addresses of {users[option]} must not be any "
+        "pod's or the transit segment's"
+        for option in users
+        for span, pool in spans[option]
+        for name, network in _networks(settings)
         if span.family == network.family and span.first <= network.last and network.value <= span.last
+    ]
+    found += [
+        f"[nsx_v3] external_ip_pools {one} of pool {first} overlaps external_ip_pools_lb {other} of pool {second}; an "
+        "address must not be in both"
+        for one, first in spans["external_ip_pools"]
+        for other, second in spans["external_ip_pools_lb"]
+        if one.family == other.family and one.first <= other.last and other.first <= one.last
+    ]
+    names = [pool.name for pool in nsx.external_ip_pools]
+    return found + [
+        f"[ncp] snat_pool_namespaces {each}: [nsx_v3] external_ip_pools has no pool {each.pool}; "
+        f"allowed: {', '.join(names) or 'nothing, as it names none'}"
+        for each in settings.ncp.snat_pool_namespaces
+        if each.pool not in names
     ]
 
 

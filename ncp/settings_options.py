@@ -16,10 +16,10 @@ from ncp.settings_types import (
     choice,
     integer,
     number,
+    pool_access,
     pools,
     prefix,
     prefixes,
-    ranges,
     span,
     text,
     texts,
@@ -209,7 +209,14 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(
         "nsx_v3", "ip_reallocation_time", _SECONDS, "60", "Seconds a released address rests.", "works", runtime=True
     ),
-    Option("nsx_v3", "external_ip_pools", ranges(), "", "Addresses that namespaces are translated to."),
+    Option(
+        "nsx_v3",
+        "external_ip_pools",
+        pools(),
+        "",
+        "Pools of addresses that pods are translated to on their way out: of namespaces, services and bindings.",
+        "works",
+    ),
     Option(
         "nsx_v3",
         "external_ip_pools_lb",
@@ -454,6 +461,14 @@ OPTIONS: Final[tuple[Option, ...]] = (
         span(1, 65535),
         "1024-65535",
         "First and last port that translated connections leave from; with all of 1024-65535 they keep theirs where it is free.",
+        "works",
+    ),
+    Option(
+        "ncp",
+        "snat_pool_namespaces",
+        pool_access(),
+        "",
+        "Pools of external_ip_pools that only these namespaces get addresses from; others are open to all.",
         "works",
     ),
     Option("ncp", "exit_node", _NODE, "", "Node that default-routed traffic leaves by.", "works"),

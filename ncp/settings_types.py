@@ -15,6 +15,7 @@ from ipam.address import Address, Prefix, parse_address, parse_prefix
 NOTHING: Final = {"", "<none>", "none"}
 """Ways to write an unset option."""
 _POOL_NAME: Final = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+_NAMESPACE: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _TRUE: Final = {"true", "yes", "on", "1"}
 _FALSE: Final = {"false", "no", "off", "0"}
 
@@ -24,16 +25,6 @@ class Span(NamedTuple):
 
     first: int
     last: int
-
-    def __str__(self) -> str:
-        return f"{self.first}-{self.last}"
-
-
-class AddressRange(NamedTuple):
-    """Addresses from ``first`` to ``last``, both included, of one family."""
-
-    first: Address
-    last: Address
 
     def __str__(self) -> str:
         return f"{self.first}-{self.last}"
@@ -49,6 +40,16 @@ class AddressPool(NamedTuple):
         if re.fullmatch(_POOL_NAME, self.name) and not _is_range(self.name):
             return ", ".join(f"{self.name}={each}" for each in self.ranges)
         return self.name
+
+
+class PoolAccess(NamedTuple):
+    """The namespaces that a pool is for."""
+
+    pool: str
+    namespaces: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.pool}={' '.join(self.namespaces)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,16 +179,6 @@ def prefixes() -> Kind:
     )
 
 
-def ranges() -> Kind:
-    """A comma-separated list of networks and address ranges."""
-    return Kind(
-        "list of ranges",
-        "networks (ADDRESS/LENGTH) and ranges (FIRST-LAST) of either family, separated by commas",
-        lambda raw: tuple(_range(item) for item in _items(raw)),
-        _listed,
-    )
-
-
 def pools() -> Kind:
     """A comma-separated list of named pools of addresses; entries of one name are one pool. No address is in two."""
     return Kind(
@@ -195,6 +186,16 @@ def pools() -> Kind:
         "NAME=RANGE entries separated by commas, RANGE being an address, a network (ADDRESS/LENGTH) or FIRST-LAST of either "
         "family; entries of one name are one pool, and one without NAME= is called as it is written",
         _pools,
+        _listed,
+    )
+
+
+def pool_access() -> Kind:
+    """Which pools are for some namespaces only: POOL=NAMESPACE NAMESPACE, separated by commas."""
+    return Kind(
+        "list of pools with namespaces",
+        "POOL=NAMESPACE NAMESPACE ... entries separated by commas, one for each pool, with names of Kubernetes namespaces",
+        _access,
         _listed,
     )
 
@@ -246,20 +247,24 @@ def _pools(raw: str) -> tuple[AddressPool, ...]:
     return tuple(AddressPool(*each) for each in found.items())
 
 
+def _access(raw: str) -> tuple[PoolAccess, ...]:
+    found: dict[str, PoolAccess] = {}
+    for item in _items(raw):
+        name, _, text = (part.strip() for part in item.rpartition("="))
+        if not name or not text:
+            raise ValueError(f"{item!r} is not POOL=NAMESPACE NAMESPACE ...")
+        if name in found:
+            raise ValueError(f"pool {name} is named twice")
+        for namespace in text.split():
+            if not re.fullmatch(_NAMESPACE, namespace):
+                raise ValueError(f"{namespace!r} in {item!r} is no name of a namespace")
+        found[name] = PoolAccess(name, tuple(dict.fromkeys(text.split())))
+    return tuple(found.values())
+
+
 def _is_range(text: str) -> bool:
     try:
         pool.parse_ranges(text)
     except ValueError:
         return False
     return True
-
-
-def _range(item: str) -> AddressRange:
-    first, dash, last = item.partition("-")
-    if dash:
-        found = AddressRange(parse_address(first), parse_address(last))
-        if found.first.family != found.last.family or found.last.value < found.first.value:
-            raise ValueError(f"{item!r} does not run from a lower to a higher address of one family")
-        return found
-    network = parse_prefix(item)
-    return AddressRange(Address(network.family, network.value), Address(network.family, network.last))

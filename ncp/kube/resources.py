@@ -70,6 +70,7 @@ CLUSTER_NETWORK_POLICIES: Final = Resource(
     "policy.networking.k8s.io", "v1alpha2", "clusternetworkpolicies", "ClusterNetworkPolicy", False
 )
 SECURITY_POLICIES: Final = Resource("crd.nsx.vmware.com", "v1alpha1", "securitypolicies", "SecurityPolicy", True)
+ADDRESS_BINDINGS: Final = Resource("crd.nsx.vmware.com", "v1alpha1", "addressbindings", "AddressBinding", True)
 
 INTENT: Final = (NODES, NAMESPACES, PODS, NETWORK_POLICIES, SERVICES, ENDPOINT_SLICES)
 """What the network follows from, served by every API server."""
@@ -77,5 +78,7 @@ OPTIONAL: Final = frozenset({ENDPOINT_SLICES})
 """Of what every API server serves, what very old ones do not."""
 INSTEAD: Final = {ENDPOINT_SLICES.kind: ENDPOINTS}
 """What says the same there (Kubernetes before 1.21), by the kind it stands in for."""
-INTENT_CUSTOM: Final = (CLUSTER_NETWORK_POLICIES, SECURITY_POLICIES)
+POLICY_CUSTOM: Final = (CLUSTER_NETWORK_POLICIES, SECURITY_POLICIES)
+"""Policies, where their definitions are."""
+INTENT_CUSTOM: Final = (*POLICY_CUSTOM, ADDRESS_BINDINGS)
 """What it follows from as well, where their definitions are."""

@@ -29,7 +29,7 @@ class BlockUsage(NamedTuple):
 
 
 class PoolUsage(NamedTuple):
-    """Virtual addresses of one pool and family."""
+    """Addresses of one pool and family."""
 
     pool: str
     family: int
@@ -48,6 +48,8 @@ class Stats(NamedTuple):
     vnis: int = 0
     pools: tuple[PoolUsage, ...] = ()
     waiting_services: int = 0
+    external: tuple[PoolUsage, ...] = ()
+    waiting_outside: int = 0
 
 
 class Meters:
@@ -94,14 +96,9 @@ class _Addresses(Collector):
         for block in stats.blocks:
             subnets.add_metric([block.block, "used"], block.used)
             subnets.add_metric([block.block, "free"], block.subnets - block.used)
-        virtual = GaugeMetricFamily(
-            "ncp_manager_virtual_addresses", "Addresses of load balancers by state", labels=["pool", "family", "state"]
-        )
-        for pool in stats.pools:
-            for state, count in (("free", pool.free), ("held", pool.held), ("resting", pool.resting)):
-                virtual.add_metric([pool.pool, str(pool.family), state], count)
         yield addresses
-        yield virtual
+        yield _by_pool("ncp_manager_virtual_addresses", "Addresses of load balancers by state", stats.pools)
+        yield _by_pool("ncp_manager_external_addresses", "Addresses pods have outside by state", stats.external)
         yield subnets
         yield GaugeMetricFamily("ncp_manager_ports", "Pods that have a port", value=stats.pods)
         yield GaugeMetricFamily("ncp_manager_waiting_pods", "Pods that wait for an address", value=stats.waiting)
@@ -110,4 +107,17 @@ class _Addresses(Collector):
             "Services of type LoadBalancer that wait for an address",
             value=stats.waiting_services,
         )
+        yield GaugeMetricFamily(
+            "ncp_manager_waiting_outside",
+            "Namespaces, services and bindings that lack an address outside",
+            value=stats.waiting_outside,
+        )
         yield GaugeMetricFamily("ncp_manager_vnis", "Logical switches", value=stats.vnis)
+
+
+def _by_pool(name: str, text: str, pools: tuple[PoolUsage, ...]) -> GaugeMetricFamily:
+    found = GaugeMetricFamily(name, text, labels=["pool", "family", "state"])
+    for pool in pools:
+        for state, count in (("free", pool.free), ("held", pool.held), ("resting", pool.resting)):
+            found.add_metric([pool.pool, str(pool.family), state], count)
+    return found

@@ -19,6 +19,14 @@ class Note(NamedTuple):
     message: str
 
 
+class Occurrence(NamedTuple):
+    """An Event of either type, for people."""
+
+    is_warning: bool
+    reason: str
+    message: str
+
+
 class Decision(NamedTuple):
     """Annotations to be set (None: removed) on one very object, known by its uid, and events to be recorded on it.
 
@@ -76,3 +84,9 @@ class Outbox:
     def drop_notes(self) -> None:
         """Forget events on objects that no decision is about."""
         self._notes.clear()
+
+
+def named(ref: Ref) -> tuple[str, str]:
+    """An object's kind, and its name with its namespace, if it is in one."""
+    kind, (namespace, name) = ref
+    return kind, f"{namespace}/{name}" if namespace else name

@@ -19,7 +19,7 @@ from ncp.kube.client import Kube
 from ncp.kube.custom import CustomReflector
 from ncp.kube.errors import ApiError, NotFound
 from ncp.kube.reflector import Key, Reflector
-from ncp.kube.resources import INTENT_CUSTOM, NETWORK_POLICIES, Resource
+from ncp.kube.resources import NETWORK_POLICIES, POLICY_CUSTOM, Resource
 from ncp.manager.coverage import Coverage, Realisation, advance, coverage, realisation
 from ncp.translate.intent import POLICY_INVALID, Fabric
 from ncp.translate.objects import REALISATION, REALISED, annotation
@@ -48,7 +48,7 @@ class PolicyStatus:
         self._inbox: queue.SimpleQueue[tuple[str, Key, Json | None] | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._synced = threading.Event()
-        custom = [CustomReflector(kube, each, self._watcher(each.kind)) for each in INTENT_CUSTOM]
+        custom = [CustomReflector(kube, each, self._watcher(each.kind)) for each in POLICY_CUSTOM]
         self.reflectors: dict[str, Reflector | CustomReflector] = {
             NETWORK_POLICIES.kind: Reflector(kube, NETWORK_POLICIES, self._watcher(NETWORK_POLICIES.kind)),
             **{each.resource.kind: each for each in custom},
@@ -131,7 +131,7 @@ class PolicyStatus:
         found = realisation(policy, section, self._state.nodes(section))
         try:
             policy = self._annotate(reflector.resource, policy, section, found)
-            if reflector.resource in INTENT_CUSTOM:
+            if reflector.resource in POLICY_CUSTOM:
                 self._condition(reflector.resource, policy, found)
         except NotFound:
             return True

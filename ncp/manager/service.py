@@ -18,6 +18,7 @@ from ncp.manager.demand import load_balancing
 from ncp.manager.layout import layout
 from ncp.manager.metrics import Meters, Stats
 from ncp.manager.term import Term
+from ncp.manager.wishes import outward
 from ncp.translate.fabric import fabric_of
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Service:
         self._run_time = settings.k8s.enable_ncp_setting_crd
         self._fabric = fabric_of(settings)
         self._balancing = load_balancing(settings)
+        self._outward = outward(settings)
         self._term: Term | None = None
         ha = settings.ha
         update = ha.master_timeout - ha.heartbeat_period if ha.update_timeout is None else ha.update_timeout
@@ -77,6 +79,7 @@ class Service:
             run_time=self._run_time,
             fabric=self._fabric,
             balancing=self._balancing,
+            outward=self._outward,
         )
         self.meters.leader.set(1)
         try:

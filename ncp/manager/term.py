@@ -11,7 +11,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 from ncp.kube.client import Kube
@@ -27,7 +27,9 @@ from ncp.manager.rebuild import rebuild
 from ncp.manager.records import namespace_record, pod_record
 from ncp.manager.runtime import Overrides, RunTimeSettings
 from ncp.manager.stats import stats_of
+from ncp.manager.translations import Translations
 from ncp.manager.vips import VirtualAddresses
+from ncp.manager.wishes import Outward
 from ncp.manager.write import Outcome, Writer, is_stale
 from ncp.translate.intent import Fabric
 
@@ -64,12 +66,12 @@ class Term:
         run_time: bool = False,
         fabric: Fabric | None = None,
         balancing: LoadBalancing | None = None,
+        outward: Outward | None = None,
     ):
         self._layout, self._leading, self._meters = layout, leading, meters
         self._inbox: queue.SimpleQueue[Seen | Outcome | Overrides] = queue.SimpleQueue()
         self._settings = RunTimeSettings(kube, leading=leading, report=self._inbox.put) if run_time else None
         self._policies = PolicyStatus(kube, fabric, leading) if fabric else None
-        self._vips = VirtualAddresses(kube, balancing, leading) if balancing else None
         self._kube = kube
         self._lock = threading.Lock()  # statistics are read from another thread
         self._books: Books | None = None
@@ -82,14 +84,28 @@ class Term:
             Reflector(kube, NAMESPACES, self._watcher(NAMESPACE)),
             Reflector(kube, PODS, self._watcher(POD)),
         ]
+        self._vips: VirtualAddresses | None = None
+        self._translations: Translations | None = None
+        if balancing and outward:
+            known = [each.synced for each in self.reflectors]
+            self._vips = VirtualAddresses(kube, balancing, leading, known, self._watched_service)
+            self._translations = Translations(kube, outward, leading, [*known, self._vips.reflector.synced])
 
     def _watcher(self, kind: str) -> Callable[[tuple[str, str], Any, Any], None]:
         def on_change(key: tuple[str, str], old: Any, new: dict[str, Any] | None) -> None:
             self._inbox.put(Seen((kind, key), new, time.monotonic()))
             if self._policies:
                 self._policies.see(kind, key, new)
+            if self._vips and kind == NAMESPACE:
+                self._vips.see((kind, key), new)
+            if self._translations:
+                self._translations.see((kind, key), new)
 
         return on_change
+
+    def _watched_service(self, ref: Ref, new: dict[str, Any] | None) -> None:
+        if self._translations:
+            self._translations.see(ref, new)
 
     def run(self, stop: threading.Event) -> None:
         """Returns when ``stop`` is set, or when the lease is lost."""
@@ -102,20 +118,22 @@ class Term:
         try:
             for reflector in self.reflectors:
                 reflector.start()
-            for service in (self._settings, self._policies, self._vips):
-                if service:
-                    service.start()
+            for service in self._services():
+                service.start()
             if self._listed(stop):
                 self._open_books()
                 while not stop.is_set() and self._leading():
                     self._step(writer)
         finally:
-            for service in (self._settings, self._policies, self._vips):
-                if service:
-                    service.stop()
+            for service in self._services():
+                service.stop()
             for reflector in self.reflectors:
                 reflector.stop()
             writer.stop(DRAIN if self._leading() else 0.0)
+
+    def _services(self) -> Iterator[RunTimeSettings | PolicyStatus | VirtualAddresses | Translations]:
+        """What else works while this replica leads."""
+        yield from filter(None, (self._settings, self._policies, self._translations, self._vips))
 
     def _count_refusal(self, reason: str) -> None:
         if self._meters:
@@ -125,9 +143,11 @@ class Term:
         """What the books hold now."""
         with self._lock:
             found = stats_of(self._books) if self._books else Stats()
-        if self._vips is None:
+        if self._vips is None or self._translations is None:
             return found
-        return found._replace(pools=self._vips.usage(), waiting_services=self._vips.waiting())
+        vips, outside = self._vips, self._translations
+        found = found._replace(pools=vips.usage(), waiting_services=vips.waiting())
+        return found._replace(external=outside.usage(), waiting_outside=outside.waiting())
 
     def _listed(self, stop: threading.Event) -> bool:
         for reflector in self.reflectors:
@@ -160,7 +180,7 @@ class Term:
                     objects[seen.ref] = seen.obj
             elif isinstance(seen, Overrides):
                 layout = overridden(self._layout, seen.values)
-                self._rest_vips(layout.rest)
+                self._rest_pools(layout.rest)
         self._versions = {ref: _version(obj) for ref, obj in objects.items()}
         namespaces = [namespace_record(obj) for (kind, _), obj in objects.items() if kind == NAMESPACE]
         pods = [pod_record(obj) for (kind, _), obj in objects.items() if kind == POD]
@@ -202,13 +222,14 @@ class Term:
             assert self._books is not None
             rest = overridden(self._layout, message.values).rest
             self._books.set_rest(rest)
-            self._rest_vips(rest)
+            self._rest_pools(rest)
         else:
             self._end(message)
 
-    def _rest_vips(self, seconds: float) -> None:
-        if self._vips:
-            self._vips.set_rest(seconds)
+    def _rest_pools(self, seconds: float) -> None:
+        for each in (self._vips, self._translations):
+            if each:
+                each.set_rest(seconds)
 
     def _see(self, seen: Seen) -> None:
         assert self._books is not None

@@ -35,7 +35,14 @@ def fabric_of(settings: Settings) -> Fabric:
             NAT_FIREWALL_MATCH[settings.nsx_v3.natfirewallmatch],
             settings.nsx_v3.snat_rule_logging,
         ),
+        snat_families=snat_families(settings),
     )
+
+
+def snat_families(settings: Settings) -> frozenset[int]:
+    """Families in which pods are translated on their way out: those that a pool has addresses of."""
+    pools = settings.nsx_v3.external_ip_pools if settings.coe.enable_snat else ()
+    return frozenset(span.family for pool in pools for span in pool.ranges)
 
 
 def firewall_of(settings: Settings) -> FirewallSettings:

@@ -42,6 +42,7 @@ class Fabric:
     baseline: BaselineType | None = None
     algorithm: Algorithm = "even"
     nat: NatSettings = field(default_factory=NatSettings)
+    snat_families: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def start(fabric: Fabric) -> Translation:
         algorithm=fabric.algorithm,
         services=Map(),
         slices=Map(),
+        snat_families=fabric.snat_families,
         bindings=Map(),
         nat=fabric.nat,
     )
@@ -178,6 +180,16 @@ def _apply_service(state: Translation, key: Key, obj: Object | None) -> Step:
         return state, Delta()
     servers = _with(state.intent.services, name, server)
     return replace(state, intent=state.intent.replace(services=servers)), Delta(services=frozenset({name}))
+
+
+def _apply_binding(state: Translation, key: Key, obj: Object | None) -> Step:
+    binding, problems = objects.binding(obj) if obj is not None else (None, ())
+    state = _noted(state, "AddressBinding", key, problems)
+    name = f"{key[0]}/{key[1]}"
+    if state.intent.bindings.get(name) == binding:
+        return state, Delta()
+    bindings = _with(state.intent.bindings, name, binding)
+    return replace(state, intent=state.intent.replace(bindings=bindings)), Delta(bindings=frozenset({name}))
 
 
 def _apply_slice(state: Translation, key: Key, obj: Object | None) -> Step:
@@ -284,6 +296,7 @@ _APPLY: dict[str, Callable[[Translation, Key, Object | None], Step]] = {
     "Service": _apply_service,
     "EndpointSlice": _apply_slice,
     "Endpoints": _apply_endpoints,
+    "AddressBinding": _apply_binding,
     **{each.KIND: _policy(each.KIND, each.section) for each in (networkpolicy, clusterpolicy, securitypolicy)},
 }
 KINDS = frozenset(_APPLY)

@@ -14,13 +14,15 @@ import orjson
 from firewall.labels import Labels, labels_of
 from firewall.rules import PROTOCOLS, Identity, NamedPort
 from ipam.address import Address, Interface, parse_address, parse_interface
-from sdn.model import LogicalPort, LogicalSwitch, Origin, Problem, TransportNode
+from sdn.model import Binding, LogicalPort, LogicalSwitch, Origin, Problem, TransportNode
 
 Object = Mapping[str, Any]
 
 CLUSTER: Final = "ncp/cluster"
 SEGMENTS: Final = "ncp/segments"
 PORT: Final = "ncp/port"
+SNAT_IP: Final = "ncp/snat_ip"
+"""On a Namespace and on a Service: whom their pods are outside."""
 TEP: Final = "ncp/tep"
 REALISED: Final = "ncp/realised."
 """With a node's name at its end: the generation of a policy that the node enforces."""
@@ -55,6 +57,7 @@ def segments(namespace: Object) -> tuple[tuple[LogicalSwitch, ...], tuple[Proble
     text = annotation(namespace, SEGMENTS)
     if text is None:
         return (), ()
+    outside, problems = translated(namespace, origin)
     try:
         found = tuple(
             LogicalSwitch(
@@ -64,12 +67,43 @@ def segments(namespace: Object) -> tuple[tuple[LogicalSwitch, ...], tuple[Proble
                 gateways=tuple(parse_interface(gateway) for gateway in each["gateways"]),
                 origin=origin,
                 snat=bool(each.get("snat", True)),
+                translated=outside,
             )
             for index, each in enumerate(_list(text))
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return (), (_malformed(origin, SEGMENTS, error),)
+        return (), (_malformed(origin, SEGMENTS, error), *problems)
+    return found, problems
+
+
+def translated(obj: Object, origin: Origin) -> tuple[tuple[Address, ...], tuple[Problem, ...]]:
+    """Whom the pods of a namespace, or the members of a service, are outside: at most one address a family."""
+    text = annotation(obj, SNAT_IP)
+    if text is None:
+        return (), ()
+    try:
+        found = tuple(parse_address(each.strip()) for each in text.split(","))
+        if len({each.family for each in found}) != len(found):
+            raise ValueError(f"{text!r} has two addresses of one family")
+    except ValueError as error:
+        return (), (_malformed(origin, SNAT_IP, error),)
     return found, ()
+
+
+def binding(obj: Object) -> tuple[Binding | None, tuple[Problem, ...]]:
+    """An AddressBinding, once the manager has given it addresses."""
+    origin = origin_of("AddressBinding", obj)
+    pod, shown = (obj.get("spec") or {}).get("podName"), (obj.get("status") or {}).get("ipAddresses")
+    if not pod or not shown:
+        return None, ()
+    try:
+        external = tuple(parse_address(each) for each in shown)
+        if len({each.family for each in external}) != len(external):
+            raise ValueError("it has two addresses of one family")
+    except (ValueError, TypeError, AttributeError) as error:
+        text = f"status.ipAddresses of {origin} cannot be read ({error}); the manager writes it anew"
+        return None, (Problem(origin, "MALFORMED_STATUS", text),)
+    return Binding(f"{origin.namespace}/{origin.name}", origin, f"{origin.namespace}/{pod}", external), ()
 
 
 def port(pod: Object) -> tuple[LogicalPort | None, tuple[Problem, ...]]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from firewall.rules import PROTOCOLS, Protocol
 from ipam.address import Address, Prefix, parse_address, parse_interface
-from ncp.translate.objects import Object, origin_of
+from ncp.translate.objects import Object, origin_of, translated
 from sdn.model import LogicalPort, Problem
 from sdn.services import Endpoint, Scope, ServicePort, Slice, VirtualServer
 
@@ -18,7 +18,8 @@ INVALID: Final = "SERVICE_INVALID"
 
 
 def virtual_server(service: Object) -> tuple[VirtualServer | None, tuple[Problem, ...]]:
-    """What a Service asks for; None for those that need nothing of the network (headless, ExternalName)."""
+    """What a Service asks for; None for those that need nothing of the network (ExternalName; headless ones whose
+    members are nobody else outside)."""
     origin = origin_of("Service", service)
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":
@@ -39,7 +40,9 @@ def virtual_server(service: Object) -> tuple[VirtualServer | None, tuple[Problem
     if sources or not spec.get("loadBalancerSourceRanges"):  # no range that can be read is not the same as everybody
         field = "status.loadBalancer.ingress"
         balancers = [found for each in _balancers(service) if (found := _address(each, field, refused))]
-    if not internal and not external and not balancers:
+    outside, malformed = translated(service, origin)
+    problems += malformed
+    if not internal and not external and not balancers and not outside:
         return None, tuple(problems)
     found = VirtualServer(
         name=f"{origin.namespace}/{origin.name}",
@@ -52,6 +55,7 @@ def virtual_server(service: Object) -> tuple[VirtualServer | None, tuple[Problem
         affinity=_affinity(spec),
         local=_local(spec),
         takes_unready=bool(spec.get("publishNotReadyAddresses")),
+        translated=outside,
     )
     return found, tuple(problems)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncp.manager.balancers import Balancers, Verdict
-from ncp.manager.demand import LoadBalancing, demand
+from ncp.manager.demand import LoadBalancing
 from ncp.settings import parse
 
 POOLS = "lab=10.0.0.1-10.0.0.3, lab=fd00::1-fd00::2, far=10.1.0.0/31"
@@ -47,8 +47,7 @@ class World:
         self.see(name)
 
     def see(self, name: str) -> None:
-        obj = self.services.get(("a", name))
-        self.books.see(("a", name), demand(obj) if obj else None)
+        self.books.see(("Service", ("a", name)), self.services.get(("a", name)))
 
     def change(self, name: str, **spec: Any) -> None:
         self.services["a", name]["spec"] |= spec
@@ -342,6 +341,42 @@ def test_a_service_that_is_being_deleted_keeps_what_it_has_and_gets_nothing_new(
     assert (world.shown("one"), world.shown("two")) == ([], ["10.0.0.2"])
 
 
+def limit(world: World, text: str | None) -> None:
+    annotations = {} if text is None else {"ncp/max_virtual_addresses": text}
+    world.books.see(("Namespace", ("", "a")), {"metadata": {"name": "a", "annotations": annotations}})
+
+
+def test_a_namespace_gets_no_more_than_it_may_and_what_waits_goes_on_when_it_may():
+    world = World()
+    limit(world, "3")
+    world.service("one", families="46")
+    world.service("two", families="46")
+    world.service("three")
+    world.settle()
+    assert (world.shown("one"), world.shown("two"), world.shown("three")) == (["10.0.0.1", "fd00::1"], ["10.0.0.2"], [])
+    told = world.services["a", "three"]["metadata"]["annotations"]["ncp/error.loadbalancer"]
+    assert told.startswith("QUOTA_EXCEEDED: the namespace has 3 of the 3 addresses of load balancers")
+    limit(world, "4")
+    world.settle()
+    assert (world.shown("two"), world.error("two")) == (["10.0.0.2", "fd00::2"], "")
+    assert world.error("three") == "QUOTA_EXCEEDED"
+    world.delete("one")
+    world.settle()
+    assert (len(world.shown("three")), world.error("three")) == (1, "")
+    limit(world, "0")
+    world.settle()
+    assert len(world.all_shown()) == 3, "what is held stays"
+    world.service("four")
+    world.settle()
+    assert world.error("four") == "QUOTA_EXCEEDED"
+    limit(world, "many")
+    world.settle()
+    assert world.error("four") == "QUOTA_INVALID"
+    limit(world, None)
+    world.settle()
+    assert world.error("four") == ""
+
+
 NAMES = [f"s{n}" for n in range(4)]
 ASKED = ["", "", "lab", "far", "10.0.0.1", "10.0.0.2", "fd00::1", "nowhere"]
 STEPS = st.lists(
@@ -365,7 +400,7 @@ def test_no_address_is_held_or_shown_twice_and_none_is_lost_whatever_is_written_
         take(world, step, what)
         shown = world.all_shown()
         assert len(shown) == len(set(shown)), f"shown twice after {step} {what}"
-        held = [address for _, addresses in world.books.given.values() for address in addresses.values()]
+        held = [address for _, addresses in world.books.holdings.given.values() for address in addresses.values()]
         assert len(held) == len(set(held))
     world.settle()
     usage = world.books.usage()
@@ -377,10 +412,10 @@ def test_no_address_is_held_or_shown_twice_and_none_is_lost_whatever_is_written_
     assert sum(counts.held for _, _, counts in usage) == len(world.all_shown())
     for failing in world.books.failures:
         assert world.error(failing[1])
-    before = world.books.given
+    before = world.books.holdings.given
     world.restart(sorted(world.services, reverse=True))
     assert world.settle() == [], "what was rebuilt from the services is what was decided"
-    assert world.books.given == before
+    assert world.books.holdings.given == before
 
 
 def take(world: World, step: str, what: list[Any]) -> None:
@@ -398,7 +433,7 @@ def take(world: World, step: str, what: list[Any]) -> None:
             if what[0][NAMES.index(verdict.key[1])]:
                 world.write(verdict)
             else:
-                world.books.look_again(verdict.key)
+                world.books.look_again(verdict.ref)
     elif step == "wait":
         world.now += what[0]
     elif step == "restart":

@@ -13,7 +13,7 @@ from prometheus_client import generate_latest
 from labs.api.testing import EmbeddedApi
 from ncp.kube.client import Kube
 from ncp.kube.resources import EVENTS, NAMESPACES, SERVICES
-from ncp.manager import vips
+from ncp.manager import keeper, vips
 from ncp.manager.demand import LoadBalancing
 from ncp.settings import parse
 from tests.manager.conftest import INI, Client, eventually
@@ -143,7 +143,7 @@ def test_services_of_another_class_are_not_touched(space: Space):
 def test_a_status_that_somebody_rewrites_is_not_fought_over_without_a_pause(
     space: Space, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(vips, "RETRY", 0.3)
+    monkeypatch.setattr(keeper, "RETRY", 0.3)
     with space.client.manager(POOLS):
         space.service("one")
         space.shows("one", "192.168.50.200")
@@ -157,7 +157,7 @@ def test_a_status_that_somebody_rewrites_is_not_fought_over_without_a_pause(
 def test_without_the_lease_nothing_is_written_and_what_cannot_be_written_is_tried_again(
     space: Space, server: EmbeddedApi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(vips, "RETRY", 0.1)
+    monkeypatch.setattr(keeper, "RETRY", 0.1)
     pools = parse("[nsx_v3]\nexternal_ip_pools_lb = lab=10.0.0.1").nsx_v3.external_ip_pools_lb
     kube = Kube.connect(space.client.kubeconfig)
     leads = False

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 import ncp.settings
-from ipam.address import parse_address, parse_prefix
+from ipam.address import parse_prefix
 from ncp.settings import SettingsError, effective, load, parse
 from ncp.settings_docs import render_markdown
 from ncp.settings_options import OPTIONS, SECTIONS
-from ncp.settings_types import AddressRange, Span
+from ncp.settings_types import PoolAccess, Span
 
 
 def problems(text: str) -> tuple[str, ...]:
@@ -66,10 +66,10 @@ def test_values_are_read_by_their_types():
     assert settings.coe.cluster == "blue.1"
     assert settings.coe.enable_snat is False
     assert settings.nsx_v3.container_ip_blocks == (parse_prefix("10.4.0.0/16"), parse_prefix("fd00:10:4::/48"))
-    assert settings.nsx_v3.external_ip_pools == (
-        AddressRange(parse_address("192.0.2.0"), parse_address("192.0.2.15")),
-        AddressRange(parse_address("198.51.100.7"), parse_address("198.51.100.9")),
-    )
+    assert [(pool.name, [str(span) for span in pool.ranges]) for pool in settings.nsx_v3.external_ip_pools] == [
+        ("192.0.2.0/28", ["192.0.2.0-192.0.2.15"]),
+        ("198.51.100.7-198.51.100.9", ["198.51.100.7-198.51.100.9"]),
+    ]
     assert settings.nsx_v3.log_firewall_traffic == "DENY"
     assert settings.nsx_v3.l4_persistence is None
     assert settings.k8s.apiserver_host_ip is None
@@ -88,6 +88,13 @@ def test_pools_have_names_and_several_entries_of_one_are_one_pool():
     ]
     shown = ", ".join(map(str, pools))
     assert parse(f"[nsx_v3]\nexternal_ip_pools_lb = {shown}").nsx_v3.external_ip_pools_lb == pools
+
+
+def test_pools_may_be_for_some_namespaces_only():
+    pools = "[nsx_v3]\nexternal_ip_pools = a=10.0.0.1, 10.0.1.0/24\n[ncp]\nsnat_pool_namespaces = "
+    access = parse(pools + "a = x y-1 x, 10.0.1.0/24=z").ncp.snat_pool_namespaces
+    assert access == (PoolAccess("a", ("x", "y-1")), PoolAccess("10.0.1.0/24", ("z",)))
+    assert parse(pools + ", ".join(map(str, access))).ncp.snat_pool_namespaces == access
 
 
 def test_settings_cannot_be_changed():
@@ -116,8 +123,8 @@ def test_settings_cannot_be_changed():
         ),
         ("[nsx_v3]\ncontainer_ip_blocks = 10.4.0.1/16", "did you mean 10.4.0.0/16?"),
         ("[nsx_v3]\ncontainer_ip_blocks = my-block", "'my-block' is not an IPv4 or IPv6 address"),
-        ("[nsx_v3]\nexternal_ip_pools = 10.0.0.9-10.0.0.1", "from a lower to a higher"),
-        ("[nsx_v3]\nexternal_ip_pools = 10.0.0.9-fd00::1", "of one family"),
+        ("[nsx_v3]\nexternal_ip_pools = 10.0.0.9-10.0.0.1", "with FIRST not above LAST"),
+        ("[nsx_v3]\nexternal_ip_pools = 10.0.0.9-fd00::1", "FIRST-LAST of one family"),
         (
             "[nsx_v3]\nexternal_ip_pools_lb = a=10.0.0.0/24, b=10.0.0.9-10.0.1.9",
             "10.0.0.0-10.0.0.255 of pool a overlaps 10.0.0.9-10.0.1.9 of pool b",
@@ -132,6 +139,25 @@ def test_settings_cannot_be_changed():
         (
             "[nsx_v3]\ncontainer_ip_blocks = 10.4.0.0/16\nexternal_ip_pools_lb = a=10.4.255.255",
             "10.4.255.255 of pool a overlaps [nsx_v3] container_ip_blocks 10.4.0.0/16",
+        ),
+        (
+            "[nsx_v3]\nno_snat_ip_blocks = fd00:5::/48\nexternal_ip_pools = a=10.0.0.1, a=fd00:5::7",
+            "external_ip_pools fd00:5::7 of pool a overlaps [nsx_v3] no_snat_ip_blocks fd00:5::/48",
+        ),
+        (
+            "[nsx_v3]\nexternal_ip_pools = a=10.0.0.0/30\nexternal_ip_pools_lb = a=10.0.0.3-10.0.0.9",
+            "external_ip_pools 10.0.0.0-10.0.0.3 of pool a overlaps external_ip_pools_lb 10.0.0.3-10.0.0.9 of pool a",
+        ),
+        (
+            "[nsx_v3]\nexternal_ip_pools = a=10.0.0.0/24, b=10.0.0.9",
+            "10.0.0.0-10.0.0.255 of pool a overlaps 10.0.0.9 of pool b",
+        ),
+        ("[ncp]\nsnat_pool_namespaces = a", "'a' is not POOL=NAMESPACE NAMESPACE ...; allowed: POOL=NAMESPACE"),
+        ("[ncp]\nsnat_pool_namespaces = a=B", "'B' in 'a=B' is no name of a namespace"),
+        ("[ncp]\nsnat_pool_namespaces = a=b, a=c", "pool a is named twice"),
+        (
+            "[ncp]\nsnat_pool_namespaces = c=x\n[nsx_v3]\nexternal_ip_pools = a=10.0.0.1, b=10.0.0.2",
+            "snat_pool_namespaces c=x: [nsx_v3] external_ip_pools has no pool c; allowed: a, b",
         ),
         ("[ncp]\ntransit_v4 = fd98::/64", "it is an IPv6 network; allowed: one IPv4 network"),
         ("[ncp]\nvni_range = 7000-6000", "runs backwards"),
