@@ -145,6 +145,26 @@ def blocks(world: World, show: Callable[..., None]) -> None:
     show(rows.blocks(world), columns)
 
 
+@command.command("pools")
+@listing(namespaced=False)
+def pools(world: World, show: Callable[..., None]) -> None:
+    """Pools of addresses outside and of load balancers: who has which."""
+    from ncp.cli import pools as view
+
+    columns = (
+        Column("name"),
+        Column("use"),
+        Column("family", right=True),
+        Column("ranges", fold=True),
+        Column("size", right=True),
+        Column("held", right=True),
+        Column("free", right=True),
+        Column("namespaces", wide=True, fold=True),
+        Column("held_by", wide=True, fold=True),
+    )
+    show(view.pools(world), columns, view.table)
+
+
 @command.command("problems")
 @listing(namespaced=True)
 def problems(world: World, show: Callable[..., None]) -> None:

@@ -26,6 +26,7 @@ ALIASES = {
     "namespace": "namespaces",
     "ns": "namespaces",
     "block": "blocks",
+    "pool": "pools",
     "flow": "flows",
     "policy": "policies",
     "networkpolicies": "policies",

@@ -212,9 +212,17 @@ def problems(world: World) -> list[Row]:
 
 
 def errors_of(obj: Row) -> dict[str, str]:
-    """Annotations ``ncp/error.*`` of an object, by what follows the dot."""
-    annotations = obj["metadata"].get("annotations") or {}
-    return {name.removeprefix(ERROR): text for name, text in sorted(annotations.items()) if name.startswith(ERROR)}
+    """What the manager and agents say is wrong with an object: annotations ``ncp/error.*`` by what follows the dot, the state of a
+    namespace's address outside (``snat_ip``), and of a binding (``ready``)."""
+    annotations, status = obj["metadata"].get("annotations") or {}, obj.get("status") or {}
+    found = {name.removeprefix(ERROR): text for name, text in sorted(annotations.items()) if name.startswith(ERROR)}
+    said = annotations.get("ncp/snat_ip_status", "")
+    if ": " in said:  # a code alone is none
+        found["snat_ip"] = said
+    for each in status.get("conditions") or () if "ipAddresses" in status else ():
+        if each.get("type") == "Ready" and each.get("status") == "False":
+            found["ready"] = f"{each.get('reason')}: {each.get('message')}"
+    return found
 
 
 def _block_row(block: Prefix, use: str, length: int, total: int, used: int) -> Row:

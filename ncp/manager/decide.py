@@ -21,6 +21,7 @@ from ncp.manager import records as r
 from ncp.manager.accounts import Accounts
 from ncp.manager.layout import Layout
 from ncp.manager.outbox import NAMESPACE, POD, Decision, Key, Note, Outbox, Ref
+from ncp.manager.quota import CODES, PODS, limits, refusal
 from ncp.manager.records import NamespaceRecord, PodRecord, Port
 from ncp.manager.supply import Failure
 from ncp.manager.tenant import Tenant, owner_of
@@ -133,6 +134,8 @@ class Books:
         tenant = self.accounts.open(record) if record is not None else None
         if record is None or tenant is None:
             return {}
+        if limits(tenant.record.annotations) != limits(record.annotations):
+            self.accounts.retry.add(name)
         tenant.record = record
         self.accounts.settle(tenant)
         return self._pods_of(name) if is_new else {}
@@ -148,7 +151,7 @@ class Books:
             found.add(name)
         found |= accounts.changed
         for name in (names | found) & self.tenants.keys():
-            waits = any(self.failures[(name, pod)][0] == r.ERROR_NETWORK for pod in self.tenants[name].waiting)
+            waits = any(_lacks_address(*self.failures[(name, pod)]) for pod in self.tenants[name].waiting)
             if accounts.clear_errors(self.tenants[name], waits):
                 found.add(name)
         accounts.rested, accounts.changed = set(), set()
@@ -211,6 +214,10 @@ class Books:
             default = Failure("NAMESPACE_WITHOUT_NETWORK", f"namespace {record.namespace} has no subnet")
             errors = tenant.errors
             return r.ERROR_NETWORK, errors.get(r.ERROR_SUBNETS) or errors.get(r.ERROR_NETWORK) or default
+        used = sum(ledger.held for ledger in tenant.chain.ledgers())
+        refused = refusal(PODS, tenant.record.annotations, used, len(tenant.segments[0].gateways))
+        if refused is not None:
+            return r.ERROR_NETWORK, refused
         given: Grant | Failure | None
         if r.IP_RANGE in record.annotations and self._wants_fixed(record):
             given = tenant.give_fixed(record, now)
@@ -311,6 +318,11 @@ class Books:
 
     def _wants_fixed(self, record: PodRecord) -> bool:
         return self.layout.statefulset_ranges and record.ordinal is not None and record.wants_port
+
+
+def _lacks_address(annotation: str, failure: Failure) -> bool:
+    """Whether a pod waits because its namespace has no address left, and not because it may have no more."""
+    return annotation == r.ERROR_NETWORK and failure.code not in CODES
 
 
 def age(record: NamespaceRecord | PodRecord | None) -> tuple[str, str, str]:

@@ -21,6 +21,8 @@ PODS: Final = Quota("ncp/max_pod_addresses", "addresses of pods", "delete a pod"
 VIRTUAL: Final = Quota("ncp/max_virtual_addresses", "addresses of load balancers", "delete a service that has one")
 SNAT: Final = Quota("ncp/max_snat_addresses", "addresses outside", "delete a service's or a binding's")
 QUOTAS: Final = (PODS, VIRTUAL, SNAT)
+CODES: Final = frozenset({"QUOTA_EXCEEDED", "QUOTA_INVALID"})
+"""What :func:`refusal` says."""
 
 
 def refusal(quota: Quota, annotations: Mapping[str, str], used: int, more: int) -> Failure | None:

@@ -692,3 +692,35 @@ def test_blocks_that_overlap_the_transit_network_or_each_other_are_refused():
         World(layout("100.64.0.0/10", transit=(parse_prefix("100.64.0.0/16"),)))
     with pytest.raises(BlockError, match=r"10\.4\.0\.0/16"):
         World(layout("10.4.0.0/16", no_snat_blocks=["10.4.7.0/24"]))
+
+
+def test_a_namespace_has_no_more_pod_addresses_than_it_may():
+    w = World(layout("10.4.0.0/16", "fd00:10:4::/48"))
+    w.namespace("a", ncp__max_pod_addresses="4")
+    for name in ("p", "q", "r", "s"):
+        w.pod("a", name)
+    w.settle()
+    assert [len(w.addresses("a", name)) for name in "pq"] == [2, 2]
+    told = w.annotations("a", "r")["ncp/error.network"]
+    assert told.startswith("QUOTA_EXCEEDED: the namespace has 4 of the 4 addresses of pods that its annotation")
+    assert ("Pod", ("a", "r"), "QUOTA_EXCEEDED") in w.events
+    assert "ncp/error.network" not in w.annotations("a")
+    w.delete_pod("a", "p")
+    w.settle()
+    assert len(w.addresses("a", "r")) == 2
+    w.annotate(w.namespaces["a"], ncp__max_pod_addresses="nine")
+    w.settle()
+    assert w.annotations("a", "s")["ncp/error.network"].startswith("QUOTA_INVALID: ")
+    w.annotate(w.namespaces["a"], ncp__max_pod_addresses="6")
+    w.settle()
+    assert len(w.addresses("a", "s")) == 2
+    assert "ncp/error.network" not in w.annotations("a", "s")
+    w.annotate(w.namespaces["a"], ncp__max_pod_addresses="0")
+    w.pod("a", "t")
+    w.settle()
+    assert len(w.all_addresses()) == 6, "what is held stays"
+    w.restart()
+    assert w.settle() == []
+    w.annotate(w.namespaces["a"], ncp__max_pod_addresses=None)
+    w.settle()
+    assert len(w.addresses("a", "t")) == 2

@@ -239,6 +239,23 @@ def test_of_two_that_swap_addresses_none_shows_what_the_other_still_shows():
     assert world.shown(ns("a")) == ["172.20.0.1"], "there is no third address to move over"
 
 
+@pytest.mark.parametrize("pool", ["web", None])
+def test_what_an_object_gives_up_is_not_given_before_it_says_so(pool: str | None):
+    world = World("out=172.20.0.1-172.20.0.2, web=172.21.0.1")
+    world.namespace("a", "4")
+    world.service("a", "s", "out")
+    world.settle()
+    assert world.shown(svc("s")) == ["172.20.0.2"]
+    world.annotate(svc("s"), ncp__snat_pool=pool)
+    world.service("a", "next", "out")
+    given = {verdict.ref: verdict for verdict in world.books.decisions(world.now)}
+    assert given[svc("next")].annotations["ncp/error.snat"].startswith("IP_POOL_EXHAUSTED")
+    for ref in (svc("next"), svc("s")):
+        world.write(given[ref])
+    world.settle()
+    assert world.shown(svc("next")) == ["172.20.0.2"]
+
+
 def test_an_exhausted_pool_is_said_and_the_oldest_that_waits_gets_what_comes_back():
     world = World("out=172.20.0.1")
     for name in "abc":

@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipam.address import parse_address, parse_interface
+from ncp.settings import parse
 from ncp.translate import objects
+from ncp.translate.fabric import fabric_of
 from ncp.translate.intent import Fabric, apply, apply_all, start
 
 FABRIC = Fabric("lab", 5000, (parse_interface("100.64.0.1/16"),), 1500, False, "node1")
@@ -90,10 +92,71 @@ def test_two_namespaces_with_one_vni_the_same_one_keeps_it_whatever_came_first()
     assert 5001 in freed.intent.switches
 
 
+def binding(*shown, pod="a", name="b"):
+    meta = {"name": name, "namespace": "red", "uid": f"u-{name}"}
+    return {"metadata": meta, "spec": {"podName": pod}, "status": {"ipAddresses": list(shown)}}
+
+
+@pytest.mark.parametrize(
+    ("text", "external"),
+    [
+        ("172.20.0.160", ["172.20.0.160"]),
+        ("172.20.0.160, fd00::a0", ["172.20.0.160", "fd00::a0"]),
+        ("", None),
+        ("172.20.0.160;fd00::a0", None),
+        ("172.20.0.160,172.20.0.161", None),
+    ],
+)
+def test_every_switch_of_a_namespace_is_translated_to_what_was_decided_or_to_nothing(text, external):
+    obj = namespace("red", **{"ncp/snat_ip": text})
+    decided = orjson.loads(obj["metadata"]["annotations"]["ncp/segments"])
+    decided.append(decided[0] | {"vni": 5002, "gateways": ["10.4.1.1/24"]})
+    obj["metadata"]["annotations"]["ncp/segments"] = orjson.dumps(decided).decode()
+    state, _ = apply(start(FABRIC), "Namespace", ("", "red"), obj)
+    assert [[str(each) for each in switch.translated] for _, switch in sorted(state.intent.switches.items())] == [
+        external or []
+    ] * 2
+    problems = [(problem.reason, "ncp/snat_ip of Namespace red" in problem.message) for problem in state.all_problems()]
+    assert problems == ([] if external else [("MALFORMED_ANNOTATION", True)])
+    moved, delta = apply(state, "Namespace", ("", "red"), namespace("red", **{"ncp/snat_ip": "172.20.0.9"}))
+    assert (delta.switches, moved.all_problems()) == ({5001, 5002}, [])
+
+
+def test_a_binding_is_there_once_it_has_addresses():
+    state, delta = apply(start(FABRIC), "AddressBinding", ("red", "b"), binding("172.20.0.7", "fd00::7"))
+    found = state.intent.bindings["red/b"]
+    assert (found.name, found.port, [str(each) for each in found.external]) == (
+        "red/b", "red/a", ["172.20.0.7", "fd00::7"],
+    )  # fmt: skip
+    assert delta.bindings == {"red/b"}
+    waiting, delta = apply(state, "AddressBinding", ("red", "b"), binding())
+    assert (dict(waiting.intent.bindings), delta.bindings) == ({}, {"red/b"})
+    for shown in (["?"], ["172.20.0.7", "172.20.0.8"], [7]):
+        state, _ = apply(state, "AddressBinding", ("red", "b"), binding(*shown))
+        assert [problem.reason for problem in state.all_problems()] == ["MALFORMED_STATUS"]
+        assert not state.intent.bindings
+
+
+@pytest.mark.parametrize(
+    ("ini", "families"),
+    [
+        ("[nsx_v3]\nexternal_ip_pools = a=172.20.0.1, b=fd00::1", {4, 6}),
+        ("[nsx_v3]\nexternal_ip_pools = 172.20.0.1", {4}),
+        ("[nsx_v3]\nexternal_ip_pools = 172.20.0.1\n[coe]\nenable_snat = False", set()),
+        ("", set()),
+    ],
+)
+def test_families_that_pools_have_are_translated_while_snat_is_on(ini, families):
+    assert start(fabric_of(parse(ini))).intent.snat_families == families
+
+
 OBJECTS = {
+    ("AddressBinding", ("red", "b")): [None, binding(), binding("172.20.0.7"), binding("?"), binding("fd00::7", pod="c")],
     ("Namespace", ("", "red")): [
         None,
         namespace("red"),
+        namespace("red", **{"ncp/snat_ip": "172.20.0.1"}),
+        namespace("red", **{"ncp/snat_ip": "?"}),
         namespace("red", vni=5002),
         namespace("red", **{"ncp/segments": "x"}),
     ],
@@ -134,7 +197,7 @@ def test_the_delta_names_everything_that_changed(sequence):
     state = start(FABRIC)
     for (kind, key), obj in sequence:
         after, delta = apply(state, kind, key, obj)
-        for field in ("ports", "switches", "nodes"):
+        for field in ("ports", "switches", "nodes", "bindings"):
             old, new = getattr(state.intent, field), getattr(after.intent, field)
             changed = {k for k in {*old, *new} if old.get(k) != new.get(k)}
             assert changed == set(getattr(delta, field))

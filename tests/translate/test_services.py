@@ -109,6 +109,17 @@ def test_what_a_balancer_left_behind_is_nothing_once_the_service_is_of_another_t
     assert server(balanced({"ip": "192.0.2.1"}) | {"spec": service()["spec"]}).balancers == ()
 
 
+@pytest.mark.parametrize("clusters", [("10.96.0.1",), ("None",)])
+def test_members_may_be_somebody_else_outside_also_those_of_a_headless_service(clusters):
+    obj = service(addresses=clusters)
+    obj["metadata"]["annotations"] = {"ncp/snat_ip": "172.20.0.7,fd00::7"}
+    assert server(obj).translated == addresses("172.20.0.7", "fd00::7")
+    obj["metadata"]["annotations"] = {"ncp/snat_ip": "172.20.0.7,?"}
+    found, (problem,) = virtual_server(obj)
+    assert problem.reason == "MALFORMED_ANNOTATION"
+    assert found is None if clusters == ("None",) else found.translated == ()
+
+
 def test_a_headless_service_may_have_addresses_for_the_outside():
     found = server(service(addresses=("None",), externalIPs=["192.0.2.1"]))
     assert (found.internal, found.external) == ((), addresses("192.0.2.1"))
