@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +19,10 @@ POOL = "lab"
 """Name of the pool of virtual addresses."""
 POOL_HOSTS = {4: (200, 239), 6: (0x200, 0x23F)}
 """Its first and last host in the network of the node that pods' traffic leaves by: .200 to .239, ::200 to ::23f."""
+SNAT_POOL = "snat"
+"""Name of the pool of addresses that namespaces have outside."""
+SNAT_HOSTS = {4: (100, 199), 6: (0x100, 0x1FF)}
+"""Its first and last host in the same network: .100 to .199, ::100 to ::1ff."""
 
 
 def render(state: State, topology: Topology) -> dict[str, dict[str, str]]:
@@ -27,7 +32,8 @@ def render(state: State, topology: Topology) -> dict[str, dict[str, str]]:
         "nsx_v3": {
             "container_ip_blocks": CONTAINER_BLOCKS,
             "no_snat_ip_blocks": NO_SNAT_BLOCKS,
-            "external_ip_pools_lb": ", ".join(f"{POOL}={span}" for span in virtual_addresses(topology)),
+            "external_ip_pools": ", ".join(f"{SNAT_POOL}={span}" for span in free_hosts(topology, SNAT_HOSTS)),
+            "external_ip_pools_lb": ", ".join(f"{POOL}={span}" for span in free_hosts(topology, POOL_HOSTS)),
         },
         "nsx_node_agent": {
             "mtu": str(min(network.mtu for network in topology.networks)),
@@ -37,14 +43,14 @@ def render(state: State, topology: Topology) -> dict[str, dict[str, str]]:
     }
 
 
-def virtual_addresses(topology: Topology) -> list[AddressRange]:
-    """Addresses for load balancers: those of :data:`POOL_HOSTS` that the network has and that no host or router holds."""
+def free_hosts(topology: Topology, hosts: Mapping[int, tuple[int, int]]) -> list[AddressRange]:
+    """Of some hosts (first and last by family) those that the exit node's network has and that no host or router holds."""
     network = topology.network(topology.exit_node.link.network)
-    hosts = [link for links in topology.links().values() for link in links]
-    taken = {each.address for link in hosts for each in (*link.addresses, *topology.external.upstream)}
+    held = [link for links in topology.links().values() for link in links]
+    taken = {each.address for link in held for each in (*link.addresses, *topology.external.upstream)}
     found: list[AddressRange] = []
     for prefix in network.prefixes:
-        first, last = (prefix.value + host for host in POOL_HOSTS[prefix.family])
+        first, last = (prefix.value + host for host in hosts[prefix.family])
         last = min(last, prefix.last - 1)  # the last one of an IPv4 network is for broadcasts
         inside = sorted(each.value for each in taken if each.family == prefix.family and first <= each.value <= last)
         for start, end in pairwise((first - 1, *inside, last + 1)):

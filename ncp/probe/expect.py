@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from firewall.verdict import Connection, World, decide, judge
+from ipam.address import Address
 from ncp.probe.model import EXTERNAL, Endpoint, Probe, Verdict, is_host
 from sdn.model import Intent, LogicalPort
+from sdn.outside import outside
 
 Listening = Mapping[tuple[str, str, int], bool]
 """(destination, protocol, port) → whether something answers there; absent: nothing listens."""
@@ -31,6 +33,8 @@ def expected(
         return _neighbour(intent, probe)
     if EXTERNAL in (probe.source, probe.destination) and intent.tier0.exit_node not in intent.nodes:
         return Verdict("no", "tier-0 has no exit node")
+    if why := _kept_in(intent, probe, here, there):
+        return Verdict("no", why)
     protocol = None if probe.protocol == "icmp" else probe.protocol
     connection = Connection(here, there, protocol, probe.port)
     said = judge(world, connection)
@@ -76,6 +80,18 @@ def _unplaced(intent: Intent, name: str) -> str:
         return f"the segment of {name} does not exist"
     if port.node not in intent.nodes:
         return f"{name} is on no known node"
+    return ""
+
+
+def _kept_in(intent: Intent, probe: Probe, here: Address, there: Address) -> str:
+    """Why a pod does not get to the outside, or is not reached from there, whatever policies say; empty: it does."""
+    if probe.destination == EXTERNAL and (port := intent.ports.get(probe.source)):
+        found = outside(intent, port, here)
+        return "" if found.address else f"{port.name} has no address outside: {found.origin} has none"
+    if probe.source == EXTERNAL and (port := intent.ports.get(probe.destination)):
+        switch = intent.switches[port.vni]
+        if switch.snat and there.family in intent.snat_families:
+            return f"{port.name} is translated outside, so it is not reached by its own address"
     return ""
 
 

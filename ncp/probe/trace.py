@@ -94,6 +94,10 @@ def _walk(endpoints: Mapping[str, Endpoint], probe: Probe, tracer: Tracer) -> Wa
         stages += stages_of(node, text)
         if probe.protocol == "neighbour":
             return Verdict("yes" if port == "IN_PORT" else "no", f"at {node}, flow {cookie}")
+        if any(
+            table == "snat_done" for table, _ in met(text)
+        ):  # a trace does not follow the translation, nor what comes after
+            return Verdict("yes", f"at {node}, translated by flow {_met_in(text, 'snat')}", (), stages)
         if port == str(GENEVE_PORT) and node != destination.node:
             node, flow = destination.node, tunnelled(text, flow)
             continue
@@ -112,6 +116,10 @@ def met(text: str) -> list[tuple[str, str]]:
     """The tables a trace passes, in order, each with the cookie of the flow it meets there."""
     names = [table.name for table in PIPELINE.tables]
     return [(names[int(number)], cookie) for number, cookie in _MET.findall(text) if int(number) < len(names)]
+
+
+def _met_in(text: str, table: str) -> str:
+    return next((cookie for name, cookie in met(text) if name == table), "none")
 
 
 def stages_of(node: str, text: str) -> tuple[str, ...]:

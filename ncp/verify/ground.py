@@ -49,13 +49,17 @@ def example(prefix: str = PREFIX) -> Ground:
     return Ground(pods, networks, hosts, prefix)
 
 
+REACHABLE: Final = {"ncp/no_snat": "true"}
+"""Annotations of namespaces whose pods are reached from outside."""
+
+
 def namespace_object(ground: Ground, space: str) -> Json:
     """One of the namespaces; y is the one with a team."""
     labels = {LABEL: space, **({"team": "blue"} if space == "y" else {})}
     return {
         "apiVersion": "v1",
         "kind": "Namespace",
-        "metadata": {"name": ground.namespace(space), "labels": labels},
+        "metadata": {"name": ground.namespace(space), "labels": labels, "annotations": REACHABLE},
     }
 
 

@@ -16,6 +16,7 @@ from ncp.probe.site import Site
 from ncp.verify.casefile import CaseFile, CasePod, write
 from ncp.verify.cluster import Cluster, namespaces_gone
 from ncp.verify.errors import VerifyError
+from ncp.verify.ground import REACHABLE
 from ncp.verify.minimise import pod_of, said
 from ncp.verify.moving import CASE_LABEL, Moves, moved, stand_ins
 from ncp.verify.policies import key_of, parse_key
@@ -56,7 +57,7 @@ def _staged(cluster: Cluster, case: CaseFile, suffix: str) -> Iterator[tuple[Sit
     made: list[Json] = []
     try:
         for name, labels in case.namespaces.items():
-            meta = {"name": spaces[name], "labels": {**labels, CASE_LABEL: suffix}}
+            meta = {"name": spaces[name], "labels": {**labels, CASE_LABEL: suffix}, "annotations": REACHABLE}
             cluster.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
         moves = Moves(suffix, spaces, _nodes(cluster.site, case), {})
         for pod in case.pods:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ipam.address import parse_interface, parse_prefix
-from labs.configuration import render, virtual_addresses
+from labs.configuration import POOL_HOSTS, free_hosts, render
 from labs.state import State
 from ncp.settings import parse
 from topologies import catalog, document, draw
@@ -223,7 +223,7 @@ def test_the_picture_shows_every_host_and_network():
 )
 def test_a_labs_load_balancers_have_addresses_where_its_exit_node_is(name, pool):
     topology = catalog.named(name)
-    assert ", ".join(map(str, virtual_addresses(topology))) == pool
+    assert ", ".join(map(str, free_hosts(topology, POOL_HOSTS))) == pool
     options = render(State(Path("/nowhere/x")), topology)["nsx_v3"]
     (found,) = parse(f"[nsx_v3]\nexternal_ip_pools_lb = {options['external_ip_pools_lb']}").nsx_v3.external_ip_pools_lb
     assert (found.name, ", ".join(map(str, found.ranges))) == ("lab", pool)
@@ -242,4 +242,7 @@ def test_what_hosts_hold_is_no_virtual_address_and_a_small_network_has_fewer():
     )
     outside = External(place("192.168.7.210/24", "fd07::2/120"))
     topology = Topology("t", (network, small), (node,), outside, (router,))
-    assert list(map(str, virtual_addresses(topology))) == ["192.168.7.201-192.168.7.209", "192.168.7.211-192.168.7.238"]
+    assert list(map(str, free_hosts(topology, POOL_HOSTS))) == [
+        "192.168.7.201-192.168.7.209",
+        "192.168.7.211-192.168.7.238",
+    ]

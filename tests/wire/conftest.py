@@ -27,8 +27,10 @@ PORTS = [
 ]
 
 
-def namespace(name):
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+def namespace(name, **annotations):
+    """``no_snat="true"`` is the annotation ncp/no_snat."""
+    said = {f"ncp/{key}": value for key, value in annotations.items()}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "annotations": said}}
 
 
 def pod(name, node="", ports=PORTS):
@@ -111,7 +113,7 @@ def receive(sock, wanted, seconds):
 
 @pytest.fixture(scope="session")
 def pods(lab: Lab) -> Iterator[None]:
-    lab.apply(namespace("red"), namespace("blue"), *(pod(name, node) for name, node in PODS.items()))
+    lab.apply(namespace("red"), namespace("blue", no_snat="true"), *(pod(name, node) for name, node in PODS.items()))
     yield
     lab.kubectl("delete", "namespace", "red", "blue", "--wait=false")
 
