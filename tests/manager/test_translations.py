@@ -157,7 +157,10 @@ def test_a_new_manager_goes_by_what_the_objects_show(space: Space):
         space.notes(SERVICES, "late", "ncp/error.snat", "IP_POOL_EXHAUSTED")
         space.make(SERVICES, "other", {"ncp/snat_pool": "out"}, ports=[{"port": 80}])
         space.notes(SERVICES, "other", "ncp/snat_ip", "172.20.0.161")
-        assert before == (space.kube.get(ADDRESS_BINDINGS, "b", space.name), space.kube.get(SERVICES, "web", space.name))
+        assert before == (
+            space.kube.get(ADDRESS_BINDINGS, "b", space.name),
+            space.kube.get(SERVICES, "web", space.name),
+        )
         assert space.note(NAMESPACES, space.name, "ncp/snat_ip") == shown
 
 

@@ -151,7 +151,13 @@ def test_families_that_pools_have_are_translated_while_snat_is_on(ini, families)
 
 
 OBJECTS = {
-    ("AddressBinding", ("red", "b")): [None, binding(), binding("172.20.0.7"), binding("?"), binding("fd00::7", pod="c")],
+    ("AddressBinding", ("red", "b")): [
+        None,
+        binding(),
+        binding("172.20.0.7"),
+        binding("?"),
+        binding("fd00::7", pod="c"),
+    ],
     ("Namespace", ("", "red")): [
         None,
         namespace("red"),
