@@ -16,6 +16,8 @@ from ncp.kube.resources import NAMESPACES, NODES, PODS
 from ncp.node.api import NodeApi
 
 INI = "[nsx_v3]\ncontainer_ip_blocks = 10.4.0.0/16, fd00:10:4::/48\nno_snat_ip_blocks = 10.9.0.0/16\n"
+INI += "external_ip_pools = out=172.20.0.0/30, out=172.20.1.0/31, out=fd00::/126, 172.21.0.1\n"
+INI += "external_ip_pools_lb = lab=192.0.2.1-192.0.2.3\n[ncp]\nsnat_pool_namespaces = 172.21.0.1=blue red\n"
 
 
 class Told(NamedTuple):
@@ -70,6 +72,8 @@ DB = {"vni": 5002, "mac": "02:4e:0a:09:00:02", "addresses": ["10.9.0.2/24"], "ga
 def _fill(kube: Kube) -> None:
     for name, segments in SEGMENTS.items():
         decided = {"ncp/cluster": "k8scluster", "ncp/segments": segments}
+        if name == "blue":
+            decided |= {"ncp/snat_ip": "172.20.1.1,fd00::2", "ncp/snat_ip_status": "QUOTA_EXCEEDED: 2 of 2"}
         if name == "red":
             decided |= {"ncp/resting": {"10.9.0.7": 1.0}, "ncp/error.subnets": "INVALID_SUBNETS: 10.9 is no prefix"}
         kube.create(NAMESPACES, annotated(name, decided))

@@ -72,6 +72,27 @@ def test_nodes_show_their_agents(ncp, lab):
     assert (rows["n1"]["ports"], rows["n1"]["flows"]) == (1, 3)
 
 
+def test_pools_say_who_has_which_address(ncp, lab):
+    rows = ncp("get", "pools", "--state", lab, "-o", "json").json
+    said = {(row["name"], row["family"]): row for row in rows}
+    assert list(said) == [("out", 4), ("out", 6), ("172.21.0.1", 4), ("lab", 4)]
+    assert said["out", 4] == {
+        "name": "out",
+        "use": "translation",
+        "family": 4,
+        "ranges": ["172.20.0.0-172.20.0.3", "172.20.1.0-172.20.1.1"],
+        "size": 6,
+        "held": 1,
+        "free": 5,
+        "namespaces": [],
+        "held_by": {"172.20.1.1": "Namespace blue"},
+    }
+    assert said["172.21.0.1", 4]["namespaces"] == ["blue", "red"]
+    assert (said["lab", 4]["use"], said["lab", 4]["free"]) == ("load balancing", 3)
+    assert [row["family"] for row in ncp("get", "pool", "out", "--state", lab, "-o", "json").json] == [4, 6]
+    assert "fd00::2 Namespace blue" in ncp("get", "pools", "--state", lab, "-o", "wide").out
+
+
 def test_namespaces_and_blocks(ncp, lab):
     rows = by_name(ncp("get", "namespaces", "--state", lab, "-o", "json").json)
     assert rows["red"]["subnets"] == ["10.9.0.0/24"]
@@ -90,6 +111,7 @@ def test_problems_come_from_agents_and_objects(ncp, lab):
         ("Pod", "web"): ("NO_SEGMENT", ["n1"]),
         ("Pod", "full"): ("IP_BLOCK_EXHAUSTED", ["manager"]),
         ("Namespace", "red"): ("INVALID_SUBNETS", ["manager"]),
+        ("Namespace", "blue"): ("QUOTA_EXCEEDED", ["manager"]),
     }
 
 

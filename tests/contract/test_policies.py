@@ -52,9 +52,13 @@ def cluster_policies(api: Client, manifests: Path) -> str:
 def security_policies(api: Client, ns: str) -> str:
     """The path of the namespace's SecurityPolicies, on a server that has this project's definition."""
     path = f"/apis/crd.nsx.vmware.com/v1alpha1/namespaces/{ns}/securitypolicies"
-    (definition,) = crds.definitions()
+    definition = security_policy_definition()
     define(api, definition, path)
     return path
+
+
+def security_policy_definition() -> dict[str, Any]:
+    return next(each for each in crds.definitions() if each["spec"]["names"]["kind"] == "SecurityPolicy")
 
 
 def names(answer: Answer, field: str) -> bool:
@@ -231,7 +235,7 @@ def test_a_security_policy_is_defaulted_and_shows_whether_it_is_realized(api: Cl
 
 
 def test_a_lab_defines_it_anew_only_where_it_is_another(server: Server, security_policies: str) -> None:
-    (definition,) = crds.definitions()
+    definition = security_policy_definition()
     path = f"{CRDS}/{definition['metadata']['name']}"
     with closing(Kube.connect(str(server.kubeconfig))) as kube:
         eventually(lambda: crds.defined(kube), "the definition is served")
