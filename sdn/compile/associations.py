@@ -39,6 +39,7 @@ def associate_member(member: Member, *, itself: bool) -> tuple[Action, ...]:
         LearnField("sctp_dst", 16, source="sctp_dst"),
         LearnField(target, bits, member.address.value, load=True),
         LearnField("sctp_dst", 16, member.port, load=True),
+        _let_in(),
         *as_other,
     )
     backward = (
@@ -74,7 +75,7 @@ def associate_bound(external: Address, inner: Address, then: str) -> tuple[Actio
         LearnField(target, bits, external.value),
         *ports,
         LearnField(target, bits, inner.value, load=True),
-        LearnField(OUTSIDE.register, 1, 0, target_offset=OUTSIDE.low, load=True),
+        _let_in(),
     )
     backward = (
         *of_association(family),
@@ -96,7 +97,7 @@ def associate_outside(address: Address, then: str) -> tuple[Action, ...]:
         LearnField("sctp_src", 16, source="sctp_dst"),
         LearnField("sctp_dst", 16, source="sctp_src"),
         LearnField(f"{name}_dst", bits, source=f"{name}_src", load=True),
-        LearnField(OUTSIDE.register, 1, 0, target_offset=OUTSIDE.low, load=True),
+        _let_in(),
     )
     return _note(OUTWARD, fields), SetField(f"{name}_src", address.value), goto(then)
 
@@ -105,6 +106,11 @@ def of_association(family: int) -> tuple[LearnField, ...]:
     """SCTP packets of a family in the zone of the one that is seen."""
     zone = LearnField(ZONE.register, ZONE.bits, source=ZONE.register, source_offset=ZONE.low, target_offset=ZONE.low)
     return zone, LearnField("eth_type", 16, ETH_IP[family][1]), LearnField("ip_proto", 8, SCTP)
+
+
+def _let_in() -> LearnField:
+    """What the packet is sent to does not stand on it: it is not asked again whether those outside may reach that."""
+    return LearnField(OUTSIDE.register, 1, 0, target_offset=OUTSIDE.low, load=True)
 
 
 def _hairpin() -> LearnField:
