@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sdn.edge import Held, Mode, Own, Peer, Times, decide
@@ -220,6 +220,8 @@ def happen(world: World, event: tuple[str, object]) -> None:
     story=st.lists(st.tuples(events, st.integers(0, 40)), max_size=14),
     mode=st.sampled_from(["PREEMPTIVE", "NON_PREEMPTIVE"]),
 )
+@example(story=[(("link", ("a", "b")), 30), (("reaches", "a"), 40)], mode="NON_PREEMPTIVE")
+@example(story=[(("lag", ""), 5), (("reaches", "a"), 8), (("link", ("a", "b")), 40)], mode="NON_PREEMPTIVE")
 def test_there_is_never_more_than_one_active_edge_for_longer_than_a_write_takes_to_be_heard(story, mode):
     world = World(mode)
     for event, ticks in story:
