@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -47,6 +48,7 @@ class Edges:
         self.lab = lab
         self.kube = Kube.connect(str(lab.state.kubeconfig))
         self.dead: set[str] = set()
+        self.place = execute.of_pod(lab.state, "red/a")  # the API server may not answer later
 
     def lease(self) -> dict[str, Any]:
         try:
@@ -61,7 +63,7 @@ class Edges:
         """Wait; seconds it took."""
         began = time.monotonic()
         while not condition():
-            assert time.monotonic() < began + seconds, f"not within {seconds} s: {what}; {self.lease()}; {self.said()}"
+            assert time.monotonic() < began + seconds, f"not within {seconds} s: {what}; {self.said()}"
             time.sleep(0.02)
         return time.monotonic() - began
 
@@ -96,6 +98,11 @@ class Edges:
         env = {**os.environ, **switches.environment(paths)}
         return subprocess.run(("ovs-appctl", "bfd/show"), env=env, capture_output=True, text=True, timeout=10).stdout
 
+    def way_out_at(self, node: str) -> bool:
+        """Whether a node's switch has default routes."""
+        flows = nodeapi.get(self.lab.state.root / "nodes" / node / "node.sock", "/v1/flows")["flows"]
+        return any(flow["origin"]["detail"] == "default by the exit node" and flow["state"] == "ok" for flow in flows)
+
     def kill(self, node: str, *, agent: bool = True, switch: bool = True) -> None:
         """The agent and the switch at once, as if the node had lost its power; or one of them."""
         table = Table(self.lab.state)
@@ -113,14 +120,14 @@ class Edges:
     def leaves_by(self) -> set[str]:
         """Nodes whose own port the pod's packets to the outside reach."""
         before = {node: self.received(node) for node in ("node1", "node2") if node not in self.dead}
-        self.lab.exec("red/a", "ping", "-c", "5", "-i", "0.02", "-W", "0.1", "-q", "-n", OUTSIDE)
+        five = ("ping", "-c", "5", "-i", "0.02", "-W", "0.1", "-q", "-n", OUTSIDE)
+        subprocess.run(execute.command_line(self.place, five), capture_output=True, timeout=10)
         return {node for node, count in before.items() if self.received(node) >= count + 5}
 
     @contextmanager
     def stream(self) -> Iterator[None]:
         """A packet of the pod's to the outside every 20 ms."""
-        place = execute.of_pod(self.lab.state, "red/a")
-        command = execute.command_line(place, ("ping", "-i", "0.02", "-q", "-n", OUTSIDE))
+        command = execute.command_line(self.place, ("ping", "-i", "0.02", "-q", "-n", OUTSIDE))
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as ping:
             try:
                 yield
@@ -218,6 +225,23 @@ def test_an_api_server_that_comes_back_finds_the_same_edge_active(world):
     moved = world.lease()["spec"]["leaseTransitions"]
     world.lab.restart("api")
     assert world.settled() == first
+    assert world.lease()["spec"]["leaseTransitions"] == moved
+
+
+def test_an_edge_that_hears_neither_the_server_nor_the_other_edge_stops_until_it_does(world):
+    """The other is dead, which this one cannot know: it might as well have taken over."""
+    first = world.settled()
+    moved = world.lease()["spec"]["leaseTransitions"]
+    api = Table(world.lab.state).get(parts.API)
+    os.kill(api.pid, signal.SIGSTOP)  # it accepts, and never answers
+    try:
+        world.kill(other_than(first))
+        world.until("it stops", lambda: not world.said()[first]["active"], GOAL)
+        world.until("it is no way out in its own eyes", lambda: not world.way_out_at(first))
+    finally:
+        os.kill(api.pid, signal.SIGCONT)
+    world.until("it goes on", lambda: world.said()[first]["active"] and world.way_out_at(first))
+    world.until("packets leave by it", lambda: world.leaves_by() == {first})
     assert world.lease()["spec"]["leaseTransitions"] == moved
 
 
