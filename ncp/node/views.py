@@ -57,6 +57,7 @@ def status(agent: NodeAgent) -> dict[str, Any]:
         "last_audit": loop.last_audit,
         "ports": sorted(ports, key=lambda port: str(port["name"])),
         "problems": [{"origin": _origin(p.origin), "reason": p.reason, "message": p.message} for p in loop.problems()],
+        "edge": agent.edge_status(),
         "drift": [each._asdict() for each in loop.drift],
     }
 

@@ -47,6 +47,9 @@ EXHAUSTED: Final = "no port left"
 """What a flow is for that counts, and drops, what the translation found no port for."""
 _HEADERS: Final = 128
 """Bytes of a packet that the log needs."""
+LEFT: Final = 4
+"""The mark of a connection that is translated on its way out."""
+OUTWARD: Final[f.Term] = ("ct_mark", LEFT, None)
 _TO_NODE: Final = OUTPUT.match(NODE_PORT)
 
 
@@ -75,11 +78,21 @@ def compile_nat(intent: Intent, node: TransportNode) -> list[f.Flow]:
     for echo in ECHOES:
         found.append(flow("ingress_state", 123, (_TO_NODE, ESTABLISHED, *echo), (goto("snat_done"),), origin))
         found.append(flow("snat_done", 20, (ESTABLISHED, echo[0]), (), drop("no-snat-address")))
+    if node.name != intent.tier0.exit_node:
+        found += _standby()
     own = fabric("nat", "for the node itself")
     found += [flow("snat", OWN_NODE, to_address(each), (goto("deliver"),), own) for each in node.addresses]
     for block in intent.blocks:
         if block.family in intent.snat_families:
             found.append(flow("snat", 2, from_prefix(block), (), drop("no-snat-address")))
+    return found
+
+
+def _standby() -> list[f.Flow]:
+    """An edge that is not the active one, or not any more, and is sent to all the same: nobody has its address in two places."""
+    found = [flow("snat_done", 600, (), (), drop("standby"))]
+    for eth in ETH_IP.values():
+        found.append(flow("ingress_state", 124, (_TO_NODE, ESTABLISHED, OUTWARD, eth), (), drop("standby")))
     return found
 
 
@@ -155,12 +168,12 @@ def _translated(
         return
     first, last = intent.nat.ports if intent.nat.ports != FREE_PORTS else (0, 0)
     nat = f.Nat(source=True, version=source.family, address=address.value, port=first, port_to=last)
-    commit = f.Ct(zone=NODE_PORT, table=T["snat_done"], commit=True, nat=nat)
+    commit = f.Ct(zone=NODE_PORT, table=T["snat_done"], commit=True, nat=nat, actions=(f.SetField("ct_mark", LEFT),))
     said = about.about(f"SNAT to {address}")
     yield flow("snat", priority, (NEW, *sender), (*_logged(intent), commit), said)
     yield flow("snat", priority, (INVALID, *sender), (), drop("ct-invalid"))
     sctp = (*sender, ("ip_proto", SCTP, None))
-    yield flow("snat", priority + 1, sctp, (*_logged(intent), *associate_outside(address, "deliver")), said)
+    yield flow("snat", priority + 1, sctp, (*_logged(intent), *associate_outside(address, "snat_done")), said)
     yield flow("snat_done", priority, sender, (), about.about(EXHAUSTED))
     yield flow("snat_done", 30, from_address(address), (goto("deliver"),), about.about("outside"))
 

@@ -72,9 +72,9 @@ def touched(intent: Intent, node: str, delta: Delta) -> set[Piece]:
     if delta.settings or node in delta.nodes:
         found.update(all_pieces(intent))
         return found
-    if delta.exit or intent.tier0.exit_node in delta.nodes:
+    if delta.exits or intent.tier0.exit_node in delta.nodes:
         found.add(FABRIC)
-    if delta.exit and node in intent.nodes and not intent.nodes[node].edge:
+    if delta.exits and node in intent.nodes and not intent.nodes[node].edge:
         found.update(nat_pieces(intent))
     if delta.switches or delta.nodes:
         found.update(

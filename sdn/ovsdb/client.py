@@ -62,7 +62,7 @@ class Ovsdb:
     Callbacks run on a thread of their own, in order; they may call any method:
     ``on_change(interface, old, new)`` when an interface of ours appears, changes or goes (``iface_id`` is empty for the
     node's own ports), ``on_bridge(bridge)`` when a bridge changed in a column of ours or went: time for
-    :meth:`ensure_node`; ``on_connected()``, ``on_disconnected()``.
+    :meth:`ensure_node`; ``on_carrier()`` when :meth:`carriers` changed; ``on_connected()``, ``on_disconnected()``.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Ovsdb:
         bridge: str = "br-int",
         on_change: Callable[[str, Attachment | None, Attachment | None], None] | None = None,
         on_bridge: Callable[[str], None] | None = None,
+        on_carrier: Callable[[], None] | None = None,
         on_connected: Callable[[], None] | None = None,
         on_disconnected: Callable[[], None] | None = None,
     ) -> None:
@@ -81,6 +82,7 @@ class Ovsdb:
         self._bridge = bridge
         self._on_change = on_change
         self._on_bridge = on_bridge
+        self._on_carrier = on_carrier
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
         self._news = threading.Condition()
@@ -147,6 +149,10 @@ class Ovsdb:
     def ports(self) -> Mapping[str, Attachment]:
         """Every interface of ours by name, pods' and the node's. An immutable snapshot: no waiting, no lock."""
         return self._replica.ports if self._replica is not None else {}
+
+    def carriers(self) -> Mapping[str, bool]:
+        """Whether packets of the switch's own devices on other bridges have a link to leave by, by the devices' names."""
+        return self._replica.carriers if self._replica is not None else {}
 
     def attachments(self) -> dict[str, Attachment]:
         """The pods' ports by ``namespace/pod``."""
@@ -231,6 +237,11 @@ class Ovsdb:
         if (callback := self._on_change) is not None:
             self._calls.put(lambda: callback(name, old, new))
 
+    def carriers_changed(self) -> None:
+        """For the replica: a link came or went."""
+        if self._on_carrier is not None:
+            self._calls.put(self._on_carrier)
+
     def bridge_changed(self, name: str) -> None:
         """For the replica: a bridge changed."""
         if (callback := self._on_bridge) is not None:
@@ -250,7 +261,7 @@ class Ovsdb:
                 continue
             try:
                 schema = idlutils.fetch_schema_json(remote, SCHEMA)
-                replica = Replica(remote, schema, self._cluster, self)
+                replica = Replica(remote, schema, self._cluster, self, self._bridge)
                 self._replica = replica
                 found = connection.Connection(replica, timeout=TIMEOUT)
                 found.start()

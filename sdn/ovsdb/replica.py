@@ -31,6 +31,9 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
             "external_ids",
             "error",
             "ifindex",
+            "bfd",
+            "bfd_status",
+            "link_state",
         ),
     ),
     "Flow_Table": ("name",),
@@ -49,6 +52,9 @@ class Listener(Protocol):
     def port_changed(self, name: str, old: Attachment | None, new: Attachment | None) -> None:
         """One of our interfaces appeared, changed or went."""
 
+    def carriers_changed(self) -> None:
+        """A link of another bridge came or went."""
+
     def bridge_changed(self, name: str) -> None:
         """One of our bridges appeared, changed in a column we set, or went."""
 
@@ -59,7 +65,9 @@ class Listener(Protocol):
 class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
     """The replica of one ``db.sock``, and its view as values."""
 
-    def __init__(self, remote: str, schema: Mapping[str, Any], cluster: str, listener: Listener) -> None:
+    def __init__(
+        self, remote: str, schema: Mapping[str, Any], cluster: str, listener: Listener, bridge: str = "br-int"
+    ) -> None:
         helper = idl.SchemaHelper(None, schema)
         for table, columns in COLUMNS.items():
             helper.register_columns(table, list(columns))
@@ -67,6 +75,7 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
         self._session.reconnect.set_backoff(RECONNECT_MSEC, RECONNECT_MSEC)
         self._cluster = cluster
         self._listener = listener
+        self._bridge = bridge
         self._connected = False
         self._dirty: dict[str, bool] = {}  # interface name → still there
         # Reading a column of a row converts it each time; with hundreds of ports that would dominate a transaction.
@@ -76,6 +85,7 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
         self._bridges: dict[str, BridgeRow] = {}
         self._bridges_dirty = False
         self.ports: Mapping[str, Attachment] = MappingProxyType({})
+        self.carriers: Mapping[str, bool] = MappingProxyType({})
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:
         """Called by the library for every row that changed, while it applies an update."""
@@ -148,8 +158,23 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
         self.ports = MappingProxyType(ports)
         for name, old, new in told:
             self._listener.port_changed(name, old, new)
+        carriers = self._carriers()
+        if carriers != self.carriers:
+            self.carriers = MappingProxyType(carriers)
+            self._listener.carriers_changed()
         if self._bridges_dirty:
             self._publish_bridges()
+
+    def _carriers(self) -> dict[str, bool]:
+        """Of the switch's own devices on other bridges than ours: whether a device beside them has a carrier, or there is none beside them."""
+        found: dict[str, bool] = {}
+        for bridge in self.tables["Bridge"].rows.values():
+            if bridge.name == self._bridge:
+                continue
+            rows = [interface for port in bridge.ports for interface in port.interfaces]
+            links = [row.link_state == ["up"] for row in rows if row.type in ("", "system")]
+            found |= {row.name: any(links) or not links for row in rows if row.type == "internal"}
+        return found
 
     def _publish_bridges(self) -> None:
         self._bridges_dirty = False
@@ -166,7 +191,7 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
         ids, error = row.external_ids, row.error[0] if row.error else ""
         if IFACE_ID in ids and not error and row.ifindex and row.ifindex[0] == 0:
             error = "its device is gone"  # the switch keeps the number of a device that vanishes, and reports no error
-        return port_of(name, ids, ofport, error, self._cluster)
+        return port_of(name, ids, ofport, error, self._cluster, row.bfd_status.get("state", ""))
 
 
 def bridge_row(row: Any) -> BridgeRow:
@@ -191,6 +216,7 @@ def interface_row(row: Any) -> InterfaceRow:
         mac=row.mac[0].lower() if row.mac else None,
         mtu_request=row.mtu_request[0] if row.mtu_request else None,
         external_ids=dict(row.external_ids),
+        bfd=dict(row.bfd),
     )
 
 

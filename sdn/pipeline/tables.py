@@ -86,6 +86,7 @@ PIPELINE: Final = Pipeline(
             "from outside to a pod that is somebody else there: it is reached by virtual servers and bindings alone",
         ),
         ("no-snat-address", "to the outside from a pod of a namespace that has no address there yet"),
+        ("standby", "to the outside by an edge that is not the active one"),
         ("no-output", "the packet reached the end without a port to leave by"),
     ),
     tables=(

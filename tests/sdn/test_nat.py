@@ -169,5 +169,5 @@ def test_another_way_out_changes_few_flows_of_other_nodes():
     intent = intent.replace(nodes=Map({name: replace(node(name), edge=name != "node3") for name in intent.nodes}))
     program = build(intent, "node3", 1, {})
     after = intent.replace(tier0=replace(intent.tier0, exit_node="node2"))
-    _, changes = update(program, after, {}, Delta(exit=True))
+    _, changes = update(program, after, {}, Delta(exits=True))
     assert (len(changes.add), len(changes.delete)) == (2, 0), "the default routes"

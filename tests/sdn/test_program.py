@@ -56,6 +56,7 @@ edits = st.lists(
         st.tuples(st.just("no node"), st.sampled_from(NODES)),
         st.tuples(st.just("switch"), st.sampled_from(("red", "blue", "green"))),
         st.tuples(st.just("no switch"), st.sampled_from(("red", "blue", "green"))),
+        st.tuples(st.just("exit"), st.sampled_from((*NODES, ""))),
         st.tuples(st.just("attach"), ports),
         st.tuples(st.just("detach"), ports),
         st.tuples(st.just("exit"), st.sampled_from(("", *NODES))),
@@ -85,7 +86,7 @@ def edited(intent, attached, edit):
         switches = switches.delete(one.vni) if what == "no switch" and one.vni in switches else switches
         return intent.replace(switches=switches), attached, Delta(switches=frozenset({one.vni}))
     if what == "exit":
-        return intent.replace(tier0=replace(intent.tier0, exit_node=value)), attached, Delta(exit=True)
+        return intent.replace(tier0=replace(intent.tier0, exit_node=value)), attached, Delta(exits=True)
     if what == "edge":
         nodes = intent.nodes.set(value, replace(node(value), edge=True))
         return intent.replace(nodes=nodes), attached, Delta(nodes=frozenset({value}))
@@ -157,6 +158,15 @@ def test_a_change_of_one_port_touches_only_flows_of_that_port():
     for rule in changes.delete:
         origin = program.get(installed_key_bytes(*rule)).flow.origin
         assert (origin.namespace, origin.name) == ("red", "a")
+
+
+def test_another_way_out_is_two_flows():
+    intent = world()
+    program = build(intent, "node3", OWNER, attachments(intent, "node3"))
+    moved = intent.replace(tier0=replace(intent.tier0, exit_node="node2"))
+    _, changes = update(program, moved, attachments(intent, "node3"), Delta(exits=True))
+    assert [entry.flow.origin.detail for entry in changes.add] == ["default by the exit node"] * 2, "one a family"
+    assert not changes.delete
 
 
 def test_going_there_and_back_again_restores_the_program():
