@@ -10,7 +10,9 @@ from ipam.address import Prefix
 from ipam.pool import AddressRange
 from labs.errors import UsageError
 from labs.state import State
-from topologies.spec import Topology
+from ncp.settings_options import SECTIONS
+from topologies import bgp
+from topologies.spec import EDGE_ASN, Node, Topology
 
 CONTAINER_BLOCKS = "10.4.0.0/16, fd00:10:4::/48"
 NO_SNAT_BLOCKS = "10.5.0.0/16, fd00:10:5::/48"
@@ -18,6 +20,10 @@ POOL = "lab"
 """Name of the pool of virtual addresses."""
 POOL_HOSTS = {4: (200, 239), 6: (0x200, 0x23F)}
 """Its first and last host in the network of the node that pods' traffic leaves by: .200 to .239, ::200 to ::23f."""
+
+SNAT_ADDRESSES = "172.31.0.1-172.31.0.254, fd00:172:31::1-fd00:172:31::fe"
+VIRTUAL_ADDRESSES = f"{POOL}=172.31.1.1-172.31.1.254, {POOL}=fd00:172:31:1::1-fd00:172:31:1::fe"
+"""The same where there are edges, and whom namespaces are outside: in networks of nobody's."""
 
 
 def render(state: State, topology: Topology) -> dict[str, dict[str, str]]:
@@ -27,19 +33,36 @@ def render(state: State, topology: Topology) -> dict[str, dict[str, str]]:
         "nsx_v3": {
             "container_ip_blocks": CONTAINER_BLOCKS,
             "no_snat_ip_blocks": NO_SNAT_BLOCKS,
-            "external_ip_pools_lb": ", ".join(f"{POOL}={span}" for span in virtual_addresses(topology)),
+            **_pools(topology),
         },
         "nsx_node_agent": {
             "mtu": str(min(network.mtu for network in topology.networks)),
             "enable_ipv6": "True",
         },
-        "ncp": {"exit_node": topology.exit_node.name},
+        **_way_out(topology),
     }
 
 
-def virtual_addresses(topology: Topology) -> list[AddressRange]:
+def _pools(topology: Topology) -> dict[str, str]:
+    """Pools of addresses outside: where there are edges, those on no link, which BGP says the way to."""
+    if topology.exit_node is None:
+        return {"external_ip_pools": SNAT_ADDRESSES, "external_ip_pools_lb": VIRTUAL_ADDRESSES}
+    spans = (f"{POOL}={span}" for span in virtual_addresses(topology, topology.exit_node))
+    return {"external_ip_pools_lb": ", ".join(spans)}
+
+
+def _way_out(topology: Topology) -> dict[str, dict[str, str]]:
+    if topology.exit_node is not None:
+        return {"ncp": {"exit_node": topology.exit_node.name}}
+    peers = ", ".join(f"{peer.address} as {peer.asn}" for peer in bgp.edge_peers(topology))
+    if not peers or "bgp" not in SECTIONS:  # an option that is not known would be refused
+        return {}
+    return {"bgp": {"local_as": str(EDGE_ASN), "peers": peers}}
+
+
+def virtual_addresses(topology: Topology, exit_node: Node) -> list[AddressRange]:
     """Addresses for load balancers: those of :data:`POOL_HOSTS` that the network has and that no host or router holds."""
-    network = topology.network(topology.exit_node.link.network)
+    network = topology.network(exit_node.link.network)
     hosts = [link for links in topology.links().values() for link in links]
     taken = {each.address for link in hosts for each in (*link.addresses, *topology.external.upstream)}
     found: list[AddressRange] = []

@@ -12,7 +12,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -23,6 +23,7 @@ from ovsdbapp.backend.ovs_idl import connection, idlutils
 from sdn.ovsdb.commands import AttachPort, Batch, DetachPort, EnsureNode, Shareable, Sync
 from sdn.ovsdb.replica import Replica
 from sdn.ovsdb.rows import Attachment, Change, NodeRows, PortRow
+from sdn.ovsdb.uplinks import EnsureUplinks, UplinkChanges, UplinkPort
 
 LOG = logging.getLogger(__name__)
 SCHEMA: Final = "Open_vSwitch"
@@ -60,6 +61,7 @@ class Ovsdb:
 
     ``socket_path`` is the server's unix socket (``db.sock``), ``cluster`` the owner's name on every row.
     Callbacks run on a thread of their own, in order; they may call any method:
+    ``on_wires()`` when a wire of a bridge that is not ours lost its carrier or has one again (:meth:`wires`),
     ``on_change(interface, old, new)`` when an interface of ours appears, changes or goes (``iface_id`` is empty for the
     node's own ports), ``on_bridge(bridge)`` when a bridge changed in a column of ours or went: time for
     :meth:`ensure_node`; ``on_connected()``, ``on_disconnected()``.
@@ -73,6 +75,7 @@ class Ovsdb:
         bridge: str = "br-int",
         on_change: Callable[[str, Attachment | None, Attachment | None], None] | None = None,
         on_bridge: Callable[[str], None] | None = None,
+        on_wires: Callable[[], None] | None = None,
         on_connected: Callable[[], None] | None = None,
         on_disconnected: Callable[[], None] | None = None,
     ) -> None:
@@ -81,6 +84,7 @@ class Ovsdb:
         self._bridge = bridge
         self._on_change = on_change
         self._on_bridge = on_bridge
+        self._on_wires = on_wires
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
         self._news = threading.Condition()
@@ -151,6 +155,29 @@ class Ovsdb:
     def attachments(self) -> dict[str, Attachment]:
         """The pods' ports by ``namespace/pod``."""
         return {port.iface_id: port for port in self.ports().values() if port.iface_id}
+
+    def wires(self) -> Mapping[str, Mapping[str, bool]]:
+        """The ways out of every bridge that is not ours, by name, and whether each has a carrier.
+
+        An immutable snapshot; while the server is away, the last one.
+        """
+        return self._replica.wires if self._replica is not None else {}
+
+    def ensure_uplinks(self, ports: Iterable[UplinkPort], timeout: float = TIMEOUT) -> UplinkChanges:
+        """Make these our ports on others' bridges, and no others; returns when the switch has made their devices.
+
+        What was refused is told in the answer, and holds nothing else up.
+
+        Raises:
+            AttachError: the switch could not make one of the devices.
+            OvsdbUnavailable: not done within ``timeout`` seconds.
+        """
+        wanted, deadline = tuple(ports), time.monotonic() + timeout
+        done: UplinkChanges = self._result(EnsureUplinks(self._api(deadline), wanted, self._cluster), deadline)
+        for port in wanted:
+            if port.name not in done.refused:
+                self._ofport(port.name, deadline)
+        return done
 
     def ensure_node(self, rows: NodeRows, timeout: float = TIMEOUT) -> tuple[Change, ...]:
         """Make the node's rows so and return what had to change; returns when the switch has opened its ports.
@@ -235,6 +262,11 @@ class Ovsdb:
         """For the replica: a bridge changed."""
         if (callback := self._on_bridge) is not None:
             self._calls.put(lambda: callback(name))
+
+    def wires_changed(self) -> None:
+        """For the replica: a carrier came or went."""
+        if self._on_wires is not None:
+            self._calls.put(self._on_wires)
 
     def updated(self) -> None:
         """For the replica: something changed; wake who waits."""

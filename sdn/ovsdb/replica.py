@@ -13,12 +13,12 @@ from typing import Any, Final, Protocol
 from ovs.db import idl
 from ovsdbapp.backend.ovs_idl.connection import OvsdbIdl
 
-from sdn.ovsdb.rows import IFACE_ID, ActualRows, Attachment, BridgeRow, InterfaceRow, port_of
+from sdn.ovsdb.rows import CLUSTER, IFACE_ID, UPLINK, ActualRows, Attachment, BridgeRow, InterfaceRow, port_of
 
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "Open_vSwitch": ("bridges", "ovs_version", "next_cfg", "cur_cfg"),
     "Bridge": ("name", "ports", "datapath_type", "fail_mode", "protocols", "external_ids", "flow_tables"),
-    "Port": ("name", "interfaces", "external_ids"),
+    "Port": ("name", "interfaces", "external_ids", "tag"),
     "Interface": (
         *(
             "name",
@@ -31,11 +31,15 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
             "external_ids",
             "error",
             "ifindex",
+            "link_state",
         ),
     ),
     "Flow_Table": ("name",),
 }
 """What is replicated. Counters are not: they change every few seconds and nobody here reads them."""
+
+NO_WIRES: Final = frozenset({"internal", "patch"})
+"""Types of interfaces that lead nowhere outside."""
 
 RECONNECT_MSEC: Final = 1000  # the least and the most; the library's default climbs to 8 s
 
@@ -51,6 +55,9 @@ class Listener(Protocol):
 
     def bridge_changed(self, name: str) -> None:
         """One of our bridges appeared, changed in a column we set, or went."""
+
+    def wires_changed(self) -> None:
+        """The carrier of a wire came or went: see :attr:`Replica.wires`."""
 
     def updated(self) -> None:
         """Something was received; called after the calls above."""
@@ -76,6 +83,10 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
         self._bridges: dict[str, BridgeRow] = {}
         self._bridges_dirty = False
         self.ports: Mapping[str, Attachment] = MappingProxyType({})
+        self.uplinks: set[str] = set()  # names of interfaces that are uplinks, anybody's
+        self._wires_dirty = False
+        self.wires: Mapping[str, Mapping[str, bool]] = {}
+        """By bridge that is nobody's of ours: the devices that are its ways out, and whether each has a carrier."""
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:
         """Called by the library for every row that changed, while it applies an update."""
@@ -86,6 +97,7 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
             _keep(self.port_rows, event, row)
         elif row._table.name in ("Bridge", "Flow_Table"):
             self._bridges_dirty = True
+        self._wires_dirty = True
 
     def run(self) -> bool:
         """Take in what the server sent, then tell the listener what changed."""
@@ -95,6 +107,8 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
             self._rescan()
         if connected and (self._dirty or self._bridges_dirty):
             self._publish()
+        if connected and self._wires_dirty:
+            self._publish_wires()
         if connected != self._connected:
             self._connected = connected
             self._listener.connection_changed(connected)
@@ -115,7 +129,7 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
         }
         return ActualRows(
             {name: bridge_row(row) for name, row in bridges.items()},
-            {name: interface_row(row) for name, row in found.items()},
+            {name: interface_row(row, self.port_rows.get(name)) for name, row in found.items()},
             bridge_of,
         )
 
@@ -127,9 +141,10 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
     def _rescan(self) -> None:
         # After a reconnect rows may have gone without a notification.
         self.interface_rows = {row.name: row for row in self.tables["Interface"].rows.values()}
+        self.uplinks = set()
         self.port_rows = {row.name: row for row in self.tables["Port"].rows.values()}
         self._dirty = {name: name in self.interface_rows for name in {*self.interface_rows, *self.numbers}}
-        self._bridges_dirty = True
+        self._bridges_dirty = self._wires_dirty = True
 
     def _publish(self) -> None:
         dirty, self._dirty = self._dirty, {}
@@ -138,6 +153,7 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
             old, new = ports.get(name), self._read(name) if there else None
             if not there:
                 self.numbers.pop(name, None)
+                self.uplinks.discard(name)
             if old == new:
                 continue
             if new is None:
@@ -159,11 +175,29 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
             if before.get(name) != self._bridges.get(name):
                 self._listener.bridge_changed(name)
 
+    def _publish_wires(self) -> None:
+        """Bridges of ours have hundreds of ports, none of which is a wire: they are not looked at."""
+        self._wires_dirty = False
+        found = {
+            row.name: {
+                interface.name: "up" in interface.link_state
+                for port in row.ports
+                for interface in port.interfaces
+                if interface.type not in NO_WIRES
+            }
+            for row in self.tables["Bridge"].rows.values()
+            if CLUSTER not in row.external_ids
+        }
+        if found != self.wires:
+            self.wires = found
+            self._listener.wires_changed()
+
     def _read(self, name: str) -> Attachment | None:
         row = self.interface_rows[name]
         ofport = row.ofport[0] if row.ofport else 0
         self.numbers[name] = (ofport, *row.ofport_request)
         ids, error = row.external_ids, row.error[0] if row.error else ""
+        (self.uplinks.add if UPLINK in ids else self.uplinks.discard)(name)
         if IFACE_ID in ids and not error and row.ifindex and row.ifindex[0] == 0:
             error = "its device is gone"  # the switch keeps the number of a device that vanishes, and reports no error
         return port_of(name, ids, ofport, error, self._cluster)
@@ -181,8 +215,8 @@ def bridge_row(row: Any) -> BridgeRow:
     )
 
 
-def interface_row(row: Any) -> InterfaceRow:
-    """An Interface row as a value."""
+def interface_row(row: Any, port: Any = None) -> InterfaceRow:
+    """An Interface row as a value, with what its port's row says."""
     return InterfaceRow(
         name=row.name,
         type=row.type,
@@ -190,6 +224,7 @@ def interface_row(row: Any) -> InterfaceRow:
         options=dict(row.options),
         mac=row.mac[0].lower() if row.mac else None,
         mtu_request=row.mtu_request[0] if row.mtu_request else None,
+        tag=port.tag[0] if port is not None and port.tag else None,
         external_ids=dict(row.external_ids),
     )
 

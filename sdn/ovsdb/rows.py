@@ -17,6 +17,8 @@ SANDBOX: Final = "ncp/sandbox"
 NETNS: Final = "ncp/netns"
 IFNAME: Final = "ncp/ifname"
 MAC: Final = "attached-mac"
+UPLINK: Final = "ncp/uplink"
+"""On an interface that an edge reaches a network outside by."""
 
 TUNNEL_PORT: Final = "gnv0"
 NODE_PORT: Final = "ncp-node0"
@@ -45,6 +47,7 @@ class InterfaceRow:
     options: Mapping[str, str] = field(default_factory=dict)
     mac: str | None = None
     mtu_request: int | None = None
+    tag: int | None = None  # the port's VLAN
     external_ids: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -159,7 +162,20 @@ class SetInterface(NamedTuple):
     columns: Mapping[str, object]
 
 
-Change = CreateBridge | SetBridge | NameTables | AddPort | SetInterface
+class SetPort(NamedTuple):
+    """Set some columns of a port."""
+
+    name: str
+    columns: Mapping[str, object]
+
+
+class RemovePort(NamedTuple):
+    """Remove a port of ours with its interface."""
+
+    name: str
+
+
+Change = CreateBridge | SetBridge | NameTables | AddPort | SetInterface | SetPort | RemovePort
 
 
 def node_rows(cluster: str, *, node_mac: str, mtu: int, tables: Mapping[int, str], bridge: str = "br-int") -> NodeRows:

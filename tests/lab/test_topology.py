@@ -116,7 +116,10 @@ WRONG = {
         ),
         r"only one may be 'exit'",
     ),
-    "an unknown role": (lambda: changed(nodes=(node(roles=("edge",)),))(), r"node node9: roles: 'edge'; allowed: exit"),
+    "an unknown role": (
+        lambda: changed(nodes=(node(roles=("core",)),))(),
+        r"node node9: roles: 'core'; allowed: exit, edge",
+    ),
     "a router to nowhere": (
         lambda: changed(routers=(Router("r", (catalog.three_nodes().nodes[0].link,)),))(),
         r"192.168.50.11 is already node1's|router r: links",
@@ -223,7 +226,7 @@ def test_the_picture_shows_every_host_and_network():
 )
 def test_a_labs_load_balancers_have_addresses_where_its_exit_node_is(name, pool):
     topology = catalog.named(name)
-    assert ", ".join(map(str, virtual_addresses(topology))) == pool
+    assert ", ".join(map(str, virtual_addresses(topology, topology.exit_node))) == pool
     options = render(State(Path("/nowhere/x")), topology)["nsx_v3"]
     (found,) = parse(f"[nsx_v3]\nexternal_ip_pools_lb = {options['external_ip_pools_lb']}").nsx_v3.external_ip_pools_lb
     assert (found.name, ", ".join(map(str, found.ranges))) == ("lab", pool)
@@ -242,4 +245,7 @@ def test_what_hosts_hold_is_no_virtual_address_and_a_small_network_has_fewer():
     )
     outside = External(place("192.168.7.210/24", "fd07::2/120"))
     topology = Topology("t", (network, small), (node,), outside, (router,))
-    assert list(map(str, virtual_addresses(topology))) == ["192.168.7.201-192.168.7.209", "192.168.7.211-192.168.7.238"]
+    assert list(map(str, virtual_addresses(topology, topology.exit_node))) == [
+        "192.168.7.201-192.168.7.209",
+        "192.168.7.211-192.168.7.238",
+    ]
