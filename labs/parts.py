@@ -13,12 +13,12 @@ from labs.processes import Command, python
 from labs.state import State
 from ncp.cni import protocol
 from ncp.cni.install import install
+from ncp.translate.objects import EDGE
 from ncp.translate.uplinks import UPLINKS
 from topologies.plan import namespace, uplink_bridge
 from topologies.spec import Node, Topology
 
 API, MANAGER, CLUSTER, KUBELET = "api", "manager", "cluster", "kubelet"
-EDGE_LABEL = "ncp/edge"
 
 
 def agent(node: str) -> str:
@@ -100,7 +100,7 @@ def kubelet_config(state: State, topology: Topology) -> dict[str, Any]:
                 "netns": namespace(state.lab, node.name),
                 "addresses": [str(one.address) for one in node.link.addresses],
                 "cni_socket": str(state.node(node.name).cni),
-                "labels": dict(node.labels) | ({EDGE_LABEL: "true"} if node in topology.edges else {}),
+                "labels": dict(node.labels) | ({EDGE: "true"} if node in topology.edges else {}),
                 "annotations": _annotations(topology, node),
             }
             for node in topology.nodes

@@ -190,6 +190,26 @@ def _some_ready(value: object) -> str:
     return "red" if str(value).startswith("0/") else "green"
 
 
+@command.command("gateway")
+@listing(namespaced=False)
+def gateway(world: World, show: Callable[..., None]) -> None:
+    """Tier-0's edges: which is active, since when and why."""
+    from ncp.cli import gateway as view
+
+    columns = (
+        Column("router"),
+        Column("name", "EDGE"),
+        Column("role", style=STATE_STYLE),
+        Column("priority", right=True),
+        Column("bfd", "BFD", fold=True),
+        Column("uplinks", fold=True),
+        Column("since"),
+        Column("failovers", right=True, wide=True),
+        Column("why", fold=True),
+    )
+    show(view.gateway(world), columns, view.for_people)
+
+
 @command.command("policies")
 @listing(namespaced=True)
 def policies(world: World, show: Callable[..., None]) -> None:

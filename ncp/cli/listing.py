@@ -21,6 +21,8 @@ ALIASES = {
     "segment": "segments",
     "pod": "pods",
     "router": "routers",
+    "gateways": "gateway",
+    "edges": "gateway",
     "port": "ports",
     "node": "nodes",
     "namespace": "namespaces",
@@ -36,7 +38,17 @@ ALIASES = {
     "virtual-servers": "services",
 }
 STATE_STYLE = good_or_bad(
-    "learned", "realised", "decided", "host network", "ended", "ok", "in step", "elsewhere", "working"
+    "learned",
+    "realised",
+    "decided",
+    "host network",
+    "ended",
+    "ok",
+    "in step",
+    "elsewhere",
+    "working",
+    "active",
+    "standby",
 )
 YES = good_or_bad(True)
 ALL_ERRORS = Column("errors", wide=True, fold=True)

@@ -133,14 +133,14 @@ class Kube:
                 return items, str(metadata.get("resourceVersion", ""))
             query = query | {"continue": metadata["continue"]}
 
-    def create(self, res: Resource, obj: Json, namespace: str = "") -> Json:
+    def create(self, res: Resource, obj: Json, namespace: str = "", *, timeout: float = READ_TIMEOUT) -> Json:
         """Create; the namespace is the one given, else the object's own."""
-        return self._json("POST", res.path(namespace or _namespace(res, obj)), obj)
+        return self._json("POST", res.path(namespace or _namespace(res, obj)), obj, timeout=timeout)
 
-    def replace(self, res: Resource, obj: Json, *, subresource: str = "") -> Json:
+    def replace(self, res: Resource, obj: Json, *, subresource: str = "", timeout: float = READ_TIMEOUT) -> Json:
         """Update the whole object (or its ``status``). With a resourceVersion in it, Conflict if it changed."""
         path = res.path(_namespace(res, obj), obj["metadata"]["name"], subresource)
-        return self._json("PUT", path, obj)
+        return self._json("PUT", path, obj, timeout=timeout)
 
     def patch(
         self,
@@ -309,8 +309,12 @@ class Kube:
         *,
         query: dict[str, str] | None = None,
         content_type: str = "application/json",
+        timeout: float = READ_TIMEOUT,
     ) -> Json:
-        response = self._send(method, path, body, query=query, content_type=content_type)
+        connect = min(timeout, CONNECT_TIMEOUT)
+        response = self._send(
+            method, path, body, query=query, content_type=content_type, connect_timeout=connect, read_timeout=timeout
+        )
         content = self._body(response, f"{method} {path}")
         try:
             return orjson.loads(content)

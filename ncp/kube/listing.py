@@ -6,13 +6,14 @@ from typing import Any
 
 from ncp.kube.client import Kube
 from ncp.kube.errors import NotFound
-from ncp.kube.resources import INSTEAD, INTENT, INTENT_CUSTOM, OPTIONAL
+from ncp.kube.resources import EDGE_LEASE, INSTEAD, INTENT, INTENT_CUSTOM, LEASES, OPTIONAL
 
 Json = dict[str, Any]
 
 
 def everything(kube: Kube) -> dict[str, list[Json]]:
-    """All objects by kind; a resource that is not served has none, and what says the same instead is there.
+    """All objects by kind; a resource that is not served has none, and what says the same instead is there. Of leases, that of the
+    active edge.
 
     Raises:
         ApiError: the server does not answer, or refuses.
@@ -25,4 +26,8 @@ def everything(kube: Kube) -> dict[str, list[Json]]:
             found[each.kind] = []
             if (other := INSTEAD.get(each.kind)) is not None:
                 found[other.kind] = kube.list(other)[0]
+    try:
+        found[LEASES.kind] = [kube.get(LEASES, EDGE_LEASE[1], EDGE_LEASE[0])]
+    except NotFound:
+        found[LEASES.kind] = []
     return found

@@ -71,6 +71,9 @@ CLUSTER_NETWORK_POLICIES: Final = Resource(
 )
 SECURITY_POLICIES: Final = Resource("crd.nsx.vmware.com", "v1alpha1", "securitypolicies", "SecurityPolicy", True)
 
+EDGE_LEASE: Final = ("kube-system", "ncp-tier0")
+"""Namespace and name of the Lease whose holder is the active edge."""
+
 INTENT: Final = (NODES, NAMESPACES, PODS, NETWORK_POLICIES, SERVICES, ENDPOINT_SLICES)
 """What the network follows from, served by every API server."""
 OPTIONAL: Final = frozenset({ENDPOINT_SLICES})

@@ -22,10 +22,13 @@ from ncp.cni.realise import PodRealiser
 from ncp.cni.server import CniServer
 from ncp.kube.client import Kube
 from ncp.kube.reflector import Json, Key
-from ncp.kube.resources import INTENT, INTENT_CUSTOM
+from ncp.kube.resources import EDGE_LEASE, INTENT, INTENT_CUSTOM, LEASES
 from ncp.node import packetin, views
 from ncp.node.api import NodeApi
 from ncp.node.condition import NodeCondition
+from ncp.node.edge_election import EdgeElection
+from ncp.node.edge_health import Signs
+from ncp.node.edges import uplinks_of
 from ncp.node.enforced import POLICY_KINDS
 from ncp.node.firewall_log import FirewallLog
 from ncp.node.healthports import HealthPorts
@@ -45,21 +48,24 @@ from ncp.plumbing.uplink import UplinkDevices
 from ncp.settings import Settings
 from ncp.translate.fabric import fabric_of, pod_blocks
 from ncp.translate.intent import POLICY_INVALID
-from ncp.translate.objects import REALISED, annotation, format_mac, transport_node
+from ncp.translate.objects import REALISED, annotation, format_mac, is_edge, transport_node
 from sdn.compile.firewall import ITSELF
 from sdn.compile.terms import LOGGED, REJECTED
+from sdn.edge import Times
 from sdn.model import Intent, Problem, TransportNode, pod_mtu
 from sdn.openflow.pack import owner_of
 from sdn.openflow.session import Switch
 from sdn.openflow.values import PacketIn
 from sdn.ovsdb.appctl import Appctl
 from sdn.ovsdb.client import Ovsdb
-from sdn.ovsdb.rows import node_rows
+from sdn.ovsdb.rows import Attachment, node_rows
 from sdn.pipeline.tables import PIPELINE
 
 log = logging.getLogger(__name__)
 
 POLICIES = {each.kind: each for each in (*INTENT, *INTENT_CUSTOM) if each.kind in POLICY_KINDS}
+
+NO_PORT = Attachment("", "", 0, "", "", "", "")
 
 KEEP_SECONDS = 5.0
 """Between looks at the node's own rows, routes and condition when nothing wakes the agent earlier."""
@@ -95,7 +101,7 @@ class NodeAgent:
             self.bridge,
             owner=self._owner,
             on_connected=lambda switch: self._switch_connected(),
-            on_disconnected=lambda switch, why: log.warning("switch %s: %s", place.node, why),
+            on_disconnected=self._switch_gone,
             on_packet_in=self._packet_in,
         )
         self.loop = Loop(
@@ -116,9 +122,9 @@ class NodeAgent:
             place.rundir / "db.sock",
             self.cluster,
             bridge=self.bridge,
-            on_change=lambda name, old, new: self._attachments_changed(),
+            on_change=lambda name, old, new: self._port_changed(old, new),
             on_bridge=lambda name: self._wake.set(),
-            on_wires=lambda: self.uplinks.look(),
+            on_carrier=self._carrier_changed,
             on_connected=lambda: self._wake.set(),
         )
         self.uplinks = NodeUplinks(place.node, self.ovsdb, UplinkDevices(place.netns), self._tell)
@@ -131,6 +137,16 @@ class NodeAgent:
             self._known,
             HealthPorts(place.netns, self.metrics.health_ports_failing),
             on_change=lambda: self._wake.set(),
+        )
+        self._underlay: tuple[str, ...] = ()  # devices that have the node's addresses
+        self._election = EdgeElection(
+            kube,
+            place.node,
+            settings.nsx_v3.failover_mode,
+            Times(settings.ncp.edge_lease, settled=1.5e-3 * settings.ncp.edge_bfd_interval),
+            self._signs,
+            self._exit_changed,
+            self.metrics,
         )
         self._plumber = PodPlumber(place.netns)
         self.cni = CniServer(place.cni_socket, PodRealiser(self.network, self.ovsdb, self._plumber))
@@ -150,6 +166,7 @@ class NodeAgent:
         self._reporter.start()
         self._realised.start()
         self._services.start()
+        self._election.start()
         self.inputs.start()
         self.api.start()
         self.cni.start()
@@ -174,6 +191,7 @@ class NodeAgent:
         self.cni.stop()
         self.api.stop()
         self.inputs.stop()
+        self._election.stop()
         self._services.stop()
         self.loop.stop()
         self.switch.stop()
@@ -185,6 +203,8 @@ class NodeAgent:
         self.uplinks.close()
 
     def _synced(self, kind: str) -> None:
+        if kind == LEASES.kind:
+            self._election.synced()
         self.loop.synced(kind)
         self._wake.set()
 
@@ -192,16 +212,45 @@ class NodeAgent:
 
     def _on_change(self, kind: str) -> Callable[[Key, Json | None, Json | None], None]:
         def changed(key: Key, old: Json | None, new: Json | None) -> None:
+            if kind == LEASES.kind:  # renewed twice a second: only who holds it is of interest beyond the election
+                self._election.lease_changed(new)
+                return
             self.loop.changed(kind, key, new)
             self._services.changed(kind, key, new)
             if kind == "Pod":
                 self.network.pod_changed(key, new)
-            elif kind == "Node" and key[1] == self.place.node:
-                self._wake.set()
+            elif kind == "Node":
+                self._election.node_changed(key[1], new)
+                if key[1] == self.place.node or is_edge(new or old or {"metadata": {}}):
+                    self._wake.set()
             elif kind in POLICIES and new is not None:
                 self._realised.saw(Noted(POLICIES[kind], *key), annotation(new, REALISED + self.place.node))
 
         return changed
+
+    def _exit_changed(self, lease: Json | None) -> None:
+        self.loop.changed(LEASES.kind, EDGE_LEASE, lease)
+        self._services.changed(LEASES.kind, EDGE_LEASE, lease)
+
+    def _signs(self) -> Signs:
+        node = self._node_object()
+        ways = {each.peer: each.near for each in self.ovsdb.ports().values() if each.peer}
+        uplinks = uplinks_of(node) if node is not None else ()
+        return Signs(self.loop.carries, ways, self.ovsdb.carriers(), self._underlay, uplinks)
+
+    def _carrier_changed(self) -> None:
+        self._election.wake()
+        self.uplinks.look()
+
+    def _port_changed(self, old: Attachment | None, new: Attachment | None) -> None:
+        if (new or old or NO_PORT).peer:
+            self._election.wake()
+        else:
+            self._attachments_changed()
+
+    def _switch_gone(self, switch: Switch, why: str) -> None:
+        log.warning("switch %s: %s", self.place.node, why)
+        self._election.wake()
 
     def _switch_connected(self) -> None:
         self.switch.set_controller_rate(self.settings.ncp.controller_rate)
@@ -280,10 +329,20 @@ class NodeAgent:
         mac = format_mac(here.mac)
         tables = {number: table.name for number, table in enumerate(PIPELINE.tables)}
         try:
-            rows = node_rows(self.cluster, node_mac=mac, mtu=mtu, tables=tables, bridge=self.bridge)
+            peers, interval = self._election.watched(), self.settings.ncp.edge_bfd_interval
+            rows = node_rows(
+                self.cluster,
+                node_mac=mac,
+                mtu=mtu,
+                tables=tables,
+                bridge=self.bridge,
+                peers=peers,
+                bfd_interval=interval,
+            )
             self.ovsdb.ensure_node(rows)
             self._attachments_changed()
             self._node_port.ensure_device(mac, mtu)
+            self._underlay = self._node_port.devices(here.addresses)
             gateways = [interface.address for interface in fabric_of(self.settings).transit]
             self._keep_ways(here, gateways, mtu)
         except Exception as error:
@@ -305,6 +364,10 @@ class NodeAgent:
         finally:  # a service may ask for a route that somebody else has: the rest is done all the same
             if leg is not None:
                 self._node_port.ensure_services(leg, here.addresses, gateways, mtu)
+
+    def edge_status(self) -> dict[str, Any]:
+        """How this node stands as an edge."""
+        return self._election.status()
 
     def _keep_uplinks(self, node: Json) -> None:
         here = self._here()

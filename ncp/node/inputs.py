@@ -9,7 +9,7 @@ from typing import TypeAlias
 from ncp.kube.client import Kube
 from ncp.kube.custom import CustomReflector
 from ncp.kube.reflector import OnChange, Reflector
-from ncp.kube.resources import INSTEAD, INTENT, INTENT_CUSTOM, OPTIONAL
+from ncp.kube.resources import EDGE_LEASE, INSTEAD, INTENT, INTENT_CUSTOM, LEASES, OPTIONAL
 
 AnyReflector: TypeAlias = Reflector | CustomReflector
 
@@ -28,6 +28,13 @@ class Inputs:
         self.reflectors: dict[str, AnyReflector] = {
             **{each.kind: Reflector(kube, each, on_change(each.kind), optional=each in OPTIONAL) for each in INTENT},
             **{each.kind: CustomReflector(kube, each, on_change(each.kind)) for each in INTENT_CUSTOM},
+            LEASES.kind: Reflector(
+                kube,
+                LEASES,
+                on_change(LEASES.kind),
+                namespace=EDGE_LEASE[0],
+                field_selector=f"metadata.name={EDGE_LEASE[1]}",
+            ),
         }
         self._instead = {kind: Reflector(kube, each, on_change(each.kind)) for kind, each in INSTEAD.items()}
         self._on_synced = on_synced

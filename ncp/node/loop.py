@@ -92,6 +92,7 @@ class Loop:
         self._taken = 0  # number of the newest thing that is in the program
         self._caught_up = False  # the switch holds the program but for what is in the inbox
         self._in_step = False  # ... and the inbox is empty
+        self._new_switch = True  # it has come, with whatever it has, and was not compared with the program yet
         self._refused: dict[bytes, tuple[int, Problem]] = {}
         # Numbers of the newest thing asked, on the switch, and obeyed by its cache and the connections it tracks.
         self._asked = self._answered = self._settled = 0
@@ -131,6 +132,7 @@ class Loop:
 
     def connected(self) -> None:
         """The switch is there, with whatever flows it has."""
+        self._new_switch = True
         self._put(lambda inbox: setattr(inbox, "resync", True))
 
     def audit(self) -> None:
@@ -189,6 +191,11 @@ class Loop:
     def is_in_step(self) -> bool:
         """Whether the switch has acknowledged the whole program."""
         return self._in_step
+
+    @property
+    def carries(self) -> bool:
+        """Whether the switch is there, and has held a program since it came."""
+        return self._switch.connected and not self._new_switch
 
     @property
     def given(self) -> int:
@@ -296,7 +303,7 @@ class Loop:
         installed = {key_of(flow): flow.cookie for flow in self._programmed()}
         self._standing.everything()
         self._send(against(self.program, installed, self._switch.groups()), reason, installed)
-        self._caught_up = True
+        self._caught_up, self._new_switch = True, False
         self.ready.set()
 
     def _send(self, changes: Changes, reason: str, installed: Container[bytes]) -> None:

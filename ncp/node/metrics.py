@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter as Counts
 from collections import deque
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from ncp.metrics import LATENCY_BUCKETS, Reading, event_to_ack, flows_per_table, queue_depth
 from ncp.node.loop import Loop, Outcome
 from sdn.compile.terms import LOGGED, REJECTED, TOO_BIG, TTL_EXCEEDED
+from sdn.edge import Peer
 from sdn.pipeline.tables import PIPELINE
 
 _ANSWERS = {TTL_EXCEEDED: "ttl-exceeded", TOO_BIG: "too-big", REJECTED: "rejected", LOGGED: "logged"}
@@ -51,6 +52,11 @@ class NodeMetrics:
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
+        self._active = Gauge("ncp_node_edge_active", "1 while this node is the active edge", registry=registry)
+        self._takeovers = Counter(
+            "ncp_node_edge_takeovers", "Times this node became the active edge", registry=registry
+        )
+        self._bfd = Gauge("ncp_node_edge_bfd_up", "1 while BFD finds another edge alive", ["peer"], registry=registry)
         self._latest: dict[str, float] = {}
         self._recent: deque[float] = deque(maxlen=RECENT)
         registry.register(
@@ -111,6 +117,16 @@ class NodeMetrics:
     def node_error(self, message: str) -> None:
         """The node's rows or routes could not be made (empty: they could)."""
         self._errors.set(1 if message else 0)
+
+    def edge(self, active: bool, peers: Sequence[Peer]) -> None:
+        """How this edge is, and the ways to the others."""
+        self._active.set(active)
+        for peer in peers:
+            self._bfd.labels(peer.name).set(bool(peer.near))
+
+    def took_over(self) -> None:
+        """This node has become the active edge."""
+        self._takeovers.inc()
 
     def health_ports_failing(self, ports: int) -> None:
         """So many health check ports of services cannot be served."""

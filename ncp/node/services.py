@@ -17,7 +17,7 @@ from sdn.model import Intent
 
 log = logging.getLogger(__name__)
 
-KINDS: Final = frozenset({"Node", "Pod", "Service", "EndpointSlice", "Endpoints"})
+KINDS: Final = frozenset({"Node", "Pod", "Service", "EndpointSlice", "Endpoints", "Lease"})
 DEBOUNCE: Final = 0.05
 KEEP_SECONDS: Final = 5.0
 """Seconds that changes gather for, and between looks when nothing changes (ports that could not be had are tried again)."""
@@ -29,10 +29,11 @@ class _Known(NamedTuple):
     services: object
     slices: object
     nodes: object
+    tier0: object
     version: int
 
     def is_same(self, other: _Known) -> bool:
-        return self.version == other.version and all(a is b for a, b in zip(self[:3], other[:3], strict=True))
+        return self.version == other.version and all(a is b for a, b in zip(self[:4], other[:4], strict=True))
 
 
 class NodeServices:
@@ -124,7 +125,7 @@ class NodeServices:
         if intent is None:
             return False
         with self._lock:
-            known = _Known(intent.services, intent.slices, intent.nodes, self._version)
+            known = _Known(intent.services, intent.slices, intent.nodes, intent.tier0, self._version)
             standings, checks = self._standings.copy(), self._checks.copy()
             host_ports = frozenset[HostPort]().union(*self._host_ports.values())
         if self._computed is None or not known.is_same(self._computed):

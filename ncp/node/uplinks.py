@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from ipam.address import Address, Prefix
 from ncp.plumbing.uplink import UplinkDevices
@@ -58,8 +58,8 @@ class NodeUplinks:
 
     def up(self) -> frozenset[str]:
         """Names of the uplinks that are there and have a device outside with a carrier."""
-        wires = self._ovsdb.wires()
-        return frozenset(each.name for each in self._made if any(wires.get(each.bridge, {}).values()))
+        carriers = self._ovsdb.carriers()
+        return frozenset(each.name for each in self._made if carriers.get(each.name))
 
     @property
     def wanted(self) -> tuple[Uplink, ...]:
@@ -68,9 +68,8 @@ class NodeUplinks:
 
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with the uplinks now."""
-        up, wires = self.up(), self._ovsdb.wires()
-        lost = tuple(self._lost(each, wires.get(each.bridge, {})) for each in self._made if each.name not in up)
-        return (*self._wrong, *lost)
+        up = self.up()
+        return (*self._wrong, *(self._lost(each) for each in self._made if each.name not in up))
 
     def look(self) -> None:
         """Tell of what changed, if anything did: a carrier may have come or gone."""
@@ -102,14 +101,9 @@ class NodeUplinks:
             for name, why in sorted(refused.items())
         ]
 
-    def _lost(self, uplink: Uplink, wires: Mapping[str, bool]) -> Problem:
-        devices = (
-            f"its devices ({', '.join(sorted(wires))}) have no carrier"
-            if wires
-            else "it has no device that leads outside"
-        )
-        what = f"uplink {uplink.name!r} of node {self._node} leads nowhere: bridge {uplink.bridge}: {devices}"
-        return Problem(self._origin, "UPLINK_DOWN", what)
+    def _lost(self, uplink: Uplink) -> Problem:
+        why = f"none of the devices that lead outside of bridge {uplink.bridge} has a carrier, or there is none"
+        return Problem(self._origin, "UPLINK_DOWN", f"uplink {uplink.name!r} of node {self._node} leads nowhere: {why}")
 
 
 def overlapping(wanted: Iterable[Uplink], taken: Iterable[tuple[str, Prefix]]) -> dict[str, str]:

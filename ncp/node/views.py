@@ -58,6 +58,7 @@ def status(agent: NodeAgent) -> dict[str, Any]:
         "ports": sorted(ports, key=lambda port: str(port["name"])),
         "problems": [{"origin": _origin(p.origin), "reason": p.reason, "message": p.message} for p in agent.problems()],
         "uplinks": uplinks(agent),
+        "edge": agent.edge_status(),
         "drift": [each._asdict() for each in loop.drift],
     }
 

@@ -118,6 +118,10 @@ class NodePort:
         found = self._node.call(lambda ipr: underlays(ipr, own))
         return tuple(sorted({network for each in found for network in each.networks}))
 
+    def devices(self, own: Collection[Address]) -> tuple[str, ...]:
+        """Names of the devices that hold the node's own addresses, sorted."""
+        return tuple(each.name for each in self._node.call(lambda ipr: underlays(ipr, own)))
+
     def routes(self) -> frozenset[NodeRoute]:
         """Our routes as the kernel has them."""
         return self._node.call(lambda ipr: frozenset(self._routes(self._index(ipr), MAIN)))

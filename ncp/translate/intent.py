@@ -16,6 +16,7 @@ from firewall import baseline, clusterpolicy, networkpolicy, securitypolicy
 from firewall.baseline import BaselineType
 from firewall.rules import Section
 from ipam.address import Interface, Prefix
+from ncp.kube.resources import EDGE_LEASE
 from ncp.translate import objects, services
 from ncp.translate.objects import Object
 from sdn.compile.delta import Delta
@@ -54,6 +55,9 @@ class Translation:
     claims: Map[int, tuple[LogicalSwitch, ...]]  # by VNI, sorted by origin: the first has it
     problems: Map[tuple[str, Key], tuple[Problem, ...]]
     of_slice: Map[str, str]  # the service each endpoint slice is under
+    exit_node: str = ""  # by the settings, where there are no edges
+    edges: frozenset[str] = frozenset()  # nodes labelled as such
+    active: str = ""  # who holds their lease
 
     def all_problems(self) -> list[Problem]:
         """Every problem, in the order of kind and key."""
@@ -80,7 +84,7 @@ def start(fabric: Fabric) -> Translation:
         services=Map(),
         slices=Map(),
     )
-    return Translation(fabric.cluster, fabric.baseline, intent, Map(), Map(), Map(), Map())
+    return Translation(fabric.cluster, fabric.baseline, intent, Map(), Map(), Map(), Map(), fabric.exit_node)
 
 
 def apply(state: Translation, kind: str, key: Key, obj: Object | None) -> tuple[Translation, Delta]:
@@ -140,10 +144,31 @@ def _apply_node(state: Translation, key: Key, obj: Object | None) -> tuple[Trans
     node, problems = objects.transport_node(obj) if obj is not None else (None, ())
     state = _noted(state, "Node", key, problems)
     name = key[1]
+    others = state.edges - {name}
+    state, exits = _by_edge(
+        state, others | {name} if obj is not None and objects.is_edge(obj) else others, state.active
+    )
     if state.intent.nodes.get(name) == node:
-        return state, Delta()
+        return state, exits
     nodes = _with(state.intent.nodes, name, node)
-    return replace(state, intent=state.intent.replace(nodes=nodes)), Delta(nodes=frozenset({name}))
+    return replace(state, intent=state.intent.replace(nodes=nodes)), exits | Delta(nodes=frozenset({name}))
+
+
+def _apply_lease(state: Translation, key: Key, obj: Object | None) -> Step:
+    """The lease of the active edge; other leases say nothing of the network."""
+    if key != EDGE_LEASE:
+        return state, Delta()
+    return _by_edge(state, state.edges, ((obj or {}).get("spec") or {}).get("holderIdentity") or "")
+
+
+def _by_edge(state: Translation, edges: frozenset[str], active: str) -> Step:
+    """What is routed by default leaves by the active edge (as long as there is none: not at all), without edges by the node of the settings."""
+    exit_node = active if edges else state.exit_node
+    state = replace(state, edges=edges, active=active)
+    if state.intent.tier0.exit_node == exit_node:
+        return state, Delta()
+    tier0 = replace(state.intent.tier0, exit_node=exit_node)
+    return replace(state, intent=state.intent.replace(tier0=tier0)), Delta(exits=True)
 
 
 def _apply_namespace(state: Translation, key: Key, obj: Object | None) -> tuple[Translation, Delta]:
@@ -277,6 +302,7 @@ def _vni_taken(loser: LogicalSwitch, winner: LogicalSwitch) -> Problem:
 _APPLY: dict[str, Callable[[Translation, Key, Object | None], Step]] = {
     "Pod": _apply_pod,
     "Node": _apply_node,
+    "Lease": _apply_lease,
     "Namespace": _apply_namespace,
     "Service": _apply_service,
     "EndpointSlice": _apply_slice,

@@ -28,6 +28,8 @@ REALISATION: Final = "ncp/realisation"
 """Whether every node that must enforces a policy."""
 
 ZONE: Final = "topology.kubernetes.io/zone"
+EDGE: Final = "ncp/edge"
+"""The label of nodes that may be tier-0's way out: ``"true"``."""
 
 TERMINAL: Final = frozenset({"Succeeded", "Failed"})
 
@@ -154,6 +156,11 @@ def transport_node(node: Object) -> tuple[TransportNode | None, tuple[Problem, .
         return None, (Problem(origin, "NODE_WITHOUT_ADDRESS", text),)
     zone = (node["metadata"].get("labels") or {}).get(ZONE) or ""
     return TransportNode(origin.name, tep, addresses, node_mac(origin.name), origin, zone), ()
+
+
+def is_edge(node: Object) -> bool:
+    """Whether a Node is labelled as an edge."""
+    return (node["metadata"].get("labels") or {}).get(EDGE) == "true"
 
 
 def node_mac(name: str) -> int:

@@ -12,7 +12,7 @@ Piece: TypeAlias = tuple[str, Hashable]
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What changed, by name; ``settings`` is everything that is not a map of the intent."""
+    """What changed, by name; ``exits``: another node is the way out; ``settings`` is everything else that is not a map."""
 
     ports: frozenset[str] = field(default_factory=frozenset)
     switches: frozenset[int] = field(default_factory=frozenset)
@@ -22,6 +22,7 @@ class Delta:
     services: frozenset[str] = field(default_factory=frozenset)
     bindings: frozenset[str] = field(default_factory=frozenset)
     settings: bool = False
+    exits: bool = False
 
     def __or__(self, other: Delta) -> Delta:
         return Delta(*(getattr(self, each.name) | getattr(other, each.name) for each in fields(self)))

@@ -57,7 +57,7 @@ def touched(intent: Intent, node: str, delta: Delta) -> set[Piece]:
     if delta.settings or node in delta.nodes:
         found.update(all_pieces(intent))
         return found
-    if intent.tier0.exit_node in delta.nodes:
+    if delta.exits or intent.tier0.exit_node in delta.nodes:
         found.add(FABRIC)
     if delta.switches or delta.nodes:
         found.update(

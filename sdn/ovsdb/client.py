@@ -61,10 +61,9 @@ class Ovsdb:
 
     ``socket_path`` is the server's unix socket (``db.sock``), ``cluster`` the owner's name on every row.
     Callbacks run on a thread of their own, in order; they may call any method:
-    ``on_wires()`` when a wire of a bridge that is not ours lost its carrier or has one again (:meth:`wires`),
     ``on_change(interface, old, new)`` when an interface of ours appears, changes or goes (``iface_id`` is empty for the
     node's own ports), ``on_bridge(bridge)`` when a bridge changed in a column of ours or went: time for
-    :meth:`ensure_node`; ``on_connected()``, ``on_disconnected()``.
+    :meth:`ensure_node`; ``on_carrier()`` when :meth:`carriers` changed; ``on_connected()``, ``on_disconnected()``.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Ovsdb:
         bridge: str = "br-int",
         on_change: Callable[[str, Attachment | None, Attachment | None], None] | None = None,
         on_bridge: Callable[[str], None] | None = None,
-        on_wires: Callable[[], None] | None = None,
+        on_carrier: Callable[[], None] | None = None,
         on_connected: Callable[[], None] | None = None,
         on_disconnected: Callable[[], None] | None = None,
     ) -> None:
@@ -84,7 +83,7 @@ class Ovsdb:
         self._bridge = bridge
         self._on_change = on_change
         self._on_bridge = on_bridge
-        self._on_wires = on_wires
+        self._on_carrier = on_carrier
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
         self._news = threading.Condition()
@@ -152,16 +151,13 @@ class Ovsdb:
         """Every interface of ours by name, pods' and the node's. An immutable snapshot: no waiting, no lock."""
         return self._replica.ports if self._replica is not None else {}
 
+    def carriers(self) -> Mapping[str, bool]:
+        """Whether packets of the switch's own devices on other bridges have a link to leave by, by the devices' names."""
+        return self._replica.carriers if self._replica is not None else {}
+
     def attachments(self) -> dict[str, Attachment]:
         """The pods' ports by ``namespace/pod``."""
         return {port.iface_id: port for port in self.ports().values() if port.iface_id}
-
-    def wires(self) -> Mapping[str, Mapping[str, bool]]:
-        """The ways out of every bridge that is not ours, by name, and whether each has a carrier.
-
-        An immutable snapshot; while the server is away, the last one.
-        """
-        return self._replica.wires if self._replica is not None else {}
 
     def ensure_uplinks(self, ports: Iterable[UplinkPort], timeout: float = TIMEOUT) -> UplinkChanges:
         """Make these our ports on others' bridges, and no others; returns when the switch has made their devices.
@@ -258,15 +254,15 @@ class Ovsdb:
         if (callback := self._on_change) is not None:
             self._calls.put(lambda: callback(name, old, new))
 
+    def carriers_changed(self) -> None:
+        """For the replica: a link came or went."""
+        if self._on_carrier is not None:
+            self._calls.put(self._on_carrier)
+
     def bridge_changed(self, name: str) -> None:
         """For the replica: a bridge changed."""
         if (callback := self._on_bridge) is not None:
             self._calls.put(lambda: callback(name))
-
-    def wires_changed(self) -> None:
-        """For the replica: a carrier came or went."""
-        if self._on_wires is not None:
-            self._calls.put(self._on_wires)
 
     def updated(self) -> None:
         """For the replica: something changed; wake who waits."""
@@ -282,7 +278,7 @@ class Ovsdb:
                 continue
             try:
                 schema = idlutils.fetch_schema_json(remote, SCHEMA)
-                replica = Replica(remote, schema, self._cluster, self)
+                replica = Replica(remote, schema, self._cluster, self, self._bridge)
                 self._replica = replica
                 found = connection.Connection(replica, timeout=TIMEOUT)
                 found.start()

@@ -8,6 +8,7 @@ a transaction that lost a race), so each run starts afresh.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,8 @@ from ovsdbapp.backend.ovs_idl.transaction import Transaction
 from sdn.ovsdb.replica import Replica
 from sdn.ovsdb.rows import (
     CLUSTER,
+    FIRST_PEER_OFPORT,
+    PEER,
     AddPort,
     Attachment,
     BridgeRow,
@@ -99,7 +102,8 @@ class EnsureNode(Shareable):
 
     def run_idl(self, txn: Any) -> None:
         """Compare and change."""
-        names = [row.name for row in self._wanted.interfaces]
+        names = {row.name for row in self._wanted.interfaces}
+        names |= {port.interface for port in txn.view.attachments.values() if port.peer}
         try:
             changes = node_changes(self._wanted, txn.view.replica.actual(names), self._cluster)
         except OwnershipError as error:
@@ -238,6 +242,8 @@ def _create_bridge(txn: Any, wanted: BridgeRow) -> None:
 
 def _add_port(txn: Any, bridge: Any, wanted: InterfaceRow) -> None:
     view: View = txn.view
+    if PEER in wanted.external_ids and wanted.ofport_request is None:  # a number that no pod will ask for
+        wanted = replace(wanted, ofport_request=lowest_free(view.taken, FIRST_PEER_OFPORT))
     interface = txn.insert(view.replica.tables["Interface"])
     interface.name = wanted.name
     columns = {
@@ -247,6 +253,7 @@ def _add_port(txn: Any, bridge: Any, wanted: InterfaceRow) -> None:
         "mac": wanted.mac,
         "mtu_request": wanted.mtu_request,
         "external_ids": wanted.external_ids,
+        "bfd": wanted.bfd,
     }
     _set(interface, {name: value for name, value in columns.items() if value is not None})
     port = txn.insert(view.replica.tables["Port"])

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from ovs.db import idl
 from ovsdbapp.backend.ovs_idl.connection import OvsdbIdl
 
-from sdn.ovsdb.rows import CLUSTER, IFACE_ID, UPLINK, ActualRows, Attachment, BridgeRow, InterfaceRow, port_of
+from sdn.ovsdb.rows import IFACE_ID, UPLINK, ActualRows, Attachment, BridgeRow, InterfaceRow, port_of
 
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "Open_vSwitch": ("bridges", "ovs_version", "next_cfg", "cur_cfg"),
@@ -31,6 +31,8 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
             "external_ids",
             "error",
             "ifindex",
+            "bfd",
+            "bfd_status",
             "link_state",
         ),
     ),
@@ -53,11 +55,11 @@ class Listener(Protocol):
     def port_changed(self, name: str, old: Attachment | None, new: Attachment | None) -> None:
         """One of our interfaces appeared, changed or went."""
 
+    def carriers_changed(self) -> None:
+        """A link of another bridge came or went."""
+
     def bridge_changed(self, name: str) -> None:
         """One of our bridges appeared, changed in a column we set, or went."""
-
-    def wires_changed(self) -> None:
-        """The carrier of a wire came or went: see :attr:`Replica.wires`."""
 
     def updated(self) -> None:
         """Something was received; called after the calls above."""
@@ -66,7 +68,9 @@ class Listener(Protocol):
 class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
     """The replica of one ``db.sock``, and its view as values."""
 
-    def __init__(self, remote: str, schema: Mapping[str, Any], cluster: str, listener: Listener) -> None:
+    def __init__(
+        self, remote: str, schema: Mapping[str, Any], cluster: str, listener: Listener, bridge: str = "br-int"
+    ) -> None:
         helper = idl.SchemaHelper(None, schema)
         for table, columns in COLUMNS.items():
             helper.register_columns(table, list(columns))
@@ -74,6 +78,7 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
         self._session.reconnect.set_backoff(RECONNECT_MSEC, RECONNECT_MSEC)
         self._cluster = cluster
         self._listener = listener
+        self._bridge = bridge
         self._connected = False
         self._dirty: dict[str, bool] = {}  # interface name → still there
         # Reading a column of a row converts it each time; with hundreds of ports that would dominate a transaction.
@@ -84,9 +89,7 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
         self._bridges_dirty = False
         self.ports: Mapping[str, Attachment] = MappingProxyType({})
         self.uplinks: set[str] = set()  # names of interfaces that are uplinks, anybody's
-        self._wires_dirty = False
-        self.wires: Mapping[str, Mapping[str, bool]] = {}
-        """By bridge that is nobody's of ours: the devices that are its ways out, and whether each has a carrier."""
+        self.carriers: Mapping[str, bool] = MappingProxyType({})
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:
         """Called by the library for every row that changed, while it applies an update."""
@@ -97,7 +100,6 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
             _keep(self.port_rows, event, row)
         elif row._table.name in ("Bridge", "Flow_Table"):
             self._bridges_dirty = True
-        self._wires_dirty = True
 
     def run(self) -> bool:
         """Take in what the server sent, then tell the listener what changed."""
@@ -107,8 +109,6 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
             self._rescan()
         if connected and (self._dirty or self._bridges_dirty):
             self._publish()
-        if connected and self._wires_dirty:
-            self._publish_wires()
         if connected != self._connected:
             self._connected = connected
             self._listener.connection_changed(connected)
@@ -144,7 +144,7 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
         self.uplinks = set()
         self.port_rows = {row.name: row for row in self.tables["Port"].rows.values()}
         self._dirty = {name: name in self.interface_rows for name in {*self.interface_rows, *self.numbers}}
-        self._bridges_dirty = self._wires_dirty = True
+        self._bridges_dirty = True
 
     def _publish(self) -> None:
         dirty, self._dirty = self._dirty, {}
@@ -164,8 +164,25 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
         self.ports = MappingProxyType(ports)
         for name, old, new in told:
             self._listener.port_changed(name, old, new)
+        carriers = self._carriers()
+        if carriers != self.carriers:
+            self.carriers = MappingProxyType(carriers)
+            self._listener.carriers_changed()
         if self._bridges_dirty:
             self._publish_bridges()
+
+    def _carriers(self) -> dict[str, bool]:
+        """Of the switch's own devices on other bridges than ours: whether a device beside them has a carrier, or there is none beside them. An uplink without one leads nowhere."""
+        found: dict[str, bool] = {}
+        for bridge in self.tables["Bridge"].rows.values():
+            if bridge.name == self._bridge:
+                continue
+            rows = [interface for port in bridge.ports for interface in port.interfaces]
+            links = [row.link_state == ["up"] for row in rows if row.type not in NO_WIRES]
+            for row in rows:
+                if row.type == "internal":
+                    found[row.name] = any(links) or (not links and UPLINK not in row.external_ids)
+        return found
 
     def _publish_bridges(self) -> None:
         self._bridges_dirty = False
@@ -175,23 +192,6 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
             if before.get(name) != self._bridges.get(name):
                 self._listener.bridge_changed(name)
 
-    def _publish_wires(self) -> None:
-        """Bridges of ours have hundreds of ports, none of which is a wire: they are not looked at."""
-        self._wires_dirty = False
-        found = {
-            row.name: {
-                interface.name: "up" in interface.link_state
-                for port in row.ports
-                for interface in port.interfaces
-                if interface.type not in NO_WIRES
-            }
-            for row in self.tables["Bridge"].rows.values()
-            if CLUSTER not in row.external_ids
-        }
-        if found != self.wires:
-            self.wires = found
-            self._listener.wires_changed()
-
     def _read(self, name: str) -> Attachment | None:
         row = self.interface_rows[name]
         ofport = row.ofport[0] if row.ofport else 0
@@ -200,7 +200,7 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
         (self.uplinks.add if UPLINK in ids else self.uplinks.discard)(name)
         if IFACE_ID in ids and not error and row.ifindex and row.ifindex[0] == 0:
             error = "its device is gone"  # the switch keeps the number of a device that vanishes, and reports no error
-        return port_of(name, ids, ofport, error, self._cluster)
+        return port_of(name, ids, ofport, error, self._cluster, row.bfd_status.get("state", ""))
 
 
 def bridge_row(row: Any) -> BridgeRow:
@@ -226,6 +226,7 @@ def interface_row(row: Any, port: Any = None) -> InterfaceRow:
         mtu_request=row.mtu_request[0] if row.mtu_request else None,
         tag=port.tag[0] if port is not None and port.tag else None,
         external_ids=dict(row.external_ids),
+        bfd=dict(row.bfd),
     )
 
 

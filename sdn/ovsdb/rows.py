@@ -6,6 +6,7 @@ name, or none, is never changed or deleted (ovs-vswitchd.conf.db(5) describes th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -19,12 +20,15 @@ IFNAME: Final = "ncp/ifname"
 MAC: Final = "attached-mac"
 UPLINK: Final = "ncp/uplink"
 """On an interface that an edge reaches a network outside by."""
+PEER: Final = "ncp/peer"
+"""On a port that only watches the way to another node: its name."""
 
 TUNNEL_PORT: Final = "gnv0"
 NODE_PORT: Final = "ncp-node0"
 TUNNEL_OFPORT: Final = 1
 NODE_OFPORT: Final = 2
 FIRST_POD_OFPORT: Final = 16
+FIRST_PEER_OFPORT: Final = 0xFE00
 LAST_OFPORT: Final = 0xFEFF  # OFPP_MAX of OpenFlow 1.0 port numbers, which Open vSwitch keeps to
 PROTOCOLS: Final = frozenset({"OpenFlow10", "OpenFlow13", "OpenFlow14", "OpenFlow15"})
 
@@ -49,6 +53,7 @@ class InterfaceRow:
     mtu_request: int | None = None
     tag: int | None = None  # the port's VLAN
     external_ids: Mapping[str, str] = field(default_factory=dict)
+    bfd: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,7 @@ class Attachment(NamedTuple):
     """One of our ports as the database has it.
 
     ``ofport`` is 0 until the switch has opened the device, -1 if it could not. ``error`` says why, or that the device
-    has gone since (the number stays).
+    has gone since (the number stays). ``peer`` is the node a port watches, if it is there for that.
     """
 
     iface_id: str
@@ -121,6 +126,8 @@ class Attachment(NamedTuple):
     mac: str
     ifname: str = "eth0"
     error: str = ""
+    peer: str = ""
+    near: bool | None = None  # BFD finds the peer alive; None: nothing known
 
     @property
     def row(self) -> PortRow:
@@ -178,12 +185,25 @@ class RemovePort(NamedTuple):
 Change = CreateBridge | SetBridge | NameTables | AddPort | SetInterface | SetPort | RemovePort
 
 
-def node_rows(cluster: str, *, node_mac: str, mtu: int, tables: Mapping[int, str], bridge: str = "br-int") -> NodeRows:
+def node_rows(
+    cluster: str,
+    *,
+    node_mac: str,
+    mtu: int,
+    tables: Mapping[int, str],
+    bridge: str = "br-int",
+    peers: Mapping[str, str] | None = None,
+    bfd_interval: int = 200,
+) -> NodeRows:
     """The rows of a node.
 
     ``mtu`` is of the node's own port into the overlay. The tunnel port takes remote address and VNI from the flows,
     and leaves the outer UDP checksum at Open vSwitch's default (off over IPv4, on over IPv6: RFC 8200 8.1), because
     the inner packets carry complete checksums of their own.
+
+    ``peers`` are tunnel endpoints of nodes whose ways are watched by BFD, a packet every ``bfd_interval`` ms, by name. Each has a tunnel port
+    of its own for VNI 0, which no segment has: what carries another VNI still comes in by the one tunnel port (Open vSwitch takes
+    the port that matches most closely), and the pipeline knows of no other.
     """
     own = {CLUSTER: cluster}
     tunnel = InterfaceRow(
@@ -201,7 +221,19 @@ def node_rows(cluster: str, *, node_mac: str, mtu: int, tables: Mapping[int, str
         mtu_request=mtu,
         external_ids=own,
     )
-    return NodeRows(BridgeRow(bridge, external_ids=own, tables=dict(tables)), (tunnel, node))
+    watched = (_peer_row(own, name, tep, bfd_interval) for name, tep in sorted((peers or {}).items()))
+    return NodeRows(BridgeRow(bridge, external_ids=own, tables=dict(tables)), (tunnel, node, *watched))
+
+
+def _peer_row(own: Mapping[str, str], name: str, tep: str, interval: int) -> InterfaceRow:
+    return InterfaceRow(
+        "bfd"
+        + hashlib.blake2b(name.encode(), digest_size=6).hexdigest(),  # devices have names of 15 characters at most
+        type="geneve",
+        options={"remote_ip": tep, "key": "0"},
+        external_ids={**own, PEER: name},
+        bfd={"enable": "true", "min_rx": str(interval), "min_tx": str(interval)},
+    )
 
 
 def node_changes(wanted: NodeRows, actual: ActualRows, cluster: str) -> tuple[Change, ...]:
@@ -213,7 +245,14 @@ def node_changes(wanted: NodeRows, actual: ActualRows, cluster: str) -> tuple[Ch
     return (
         *_bridge_changes(wanted.bridge, actual.bridges.get(wanted.bridge.name), cluster),
         *(c for row in wanted.interfaces for c in _port_changes(wanted.bridge.name, row, actual, cluster)),
+        *(RemovePort(row.name) for row in actual.interfaces.values() if _is_left_over(row, wanted, cluster)),
     )
+
+
+def _is_left_over(row: InterfaceRow, wanted: NodeRows, cluster: str) -> bool:
+    """Whether a port is ours and watches a way that is not to be watched any more."""
+    ours = row.external_ids.get(CLUSTER) == cluster and PEER in row.external_ids
+    return ours and row.name not in {each.name for each in wanted.interfaces}
 
 
 def require_ours(kind: str, name: str, external_ids: Mapping[str, str], cluster: str) -> None:
@@ -259,7 +298,7 @@ def _port_changes(bridge: str, wanted: InterfaceRow, actual: ActualRows, cluster
         raise OwnershipError(f"interface {wanted.name} is on bridge {where}, not on {bridge}: remove it there")
     columns: dict[str, object] = {
         name: getattr(wanted, name)
-        for name in ("type", "ofport_request", "options", "mac", "mtu_request")
+        for name in ("type", "ofport_request", "options", "mac", "mtu_request", "bfd")
         if getattr(wanted, name) not in (None, getattr(found, name))
     }
     if columns:
@@ -281,7 +320,14 @@ def lowest_free(taken: Iterable[int], first: int = FIRST_POD_OFPORT, last: int =
     raise NoPortNumber(f"all OpenFlow port numbers from {first} to {last} are taken: remove ports of the bridge")
 
 
-def port_of(name: str, external_ids: Mapping[str, str], ofport: int, error: str, cluster: str) -> Attachment | None:
+def port_of(
+    name: str,
+    external_ids: Mapping[str, str],
+    ofport: int,
+    error: str,
+    cluster: str,
+    bfd_state: str = "",
+) -> Attachment | None:
     """What an interface row says; None when it is not this cluster's. A port of the node itself has no ``iface_id``."""
     if external_ids.get(CLUSTER) != cluster:
         return None
@@ -295,4 +341,6 @@ def port_of(name: str, external_ids: Mapping[str, str], ofport: int, error: str,
         mac=external_ids.get(MAC, ""),
         ifname=external_ids.get(IFNAME, "eth0"),
         error=error,
+        peer=external_ids.get(PEER, ""),
+        near=bfd_state == "up" if bfd_state else None,
     )
