@@ -49,8 +49,13 @@ def uplink(lab: Lab) -> dict:
     return found[0] if found else {"up": None}
 
 
-def said(lab: Lab) -> str:
-    return lab.get("node", "edge1")["metadata"]["annotations"].get("ncp/error.edge1", "")
+def said(lab: Lab, name: str = "edge1") -> str:
+    return lab.get("node", name)["metadata"]["annotations"].get(f"ncp/error.{name}", "")
+
+
+def holder(lab: Lab) -> str:
+    """The active edge."""
+    return lab.get("lease", "ncp-tier0", "-n", "kube-system")["spec"].get("holderIdentity") or ""
 
 
 @pytest.mark.parametrize("address", ROUTER)
@@ -163,6 +168,13 @@ def test_two_edges_two_routers_and_the_host_outside_know_their_ways_by_bgp_and_n
         assert ways("-4")["192.168.20.0/24"] == {"192.168.90.2"}
         networks = {"fd00:192:168:10::/64", "fd00:192:168:20::/64"}
         assert lab.wait(lambda: networks <= ways("-6").keys(), "ext has heard of IPv6's networks")
+        active = lab.wait(lambda: holder(lab), "an edge is active")
+        topology = catalog.edges()
+        set_wire(topology, lab.state.lab, active, "uplink-a", up=False)
+        lab.wait(lambda: said(lab, active).startswith("UPLINK_DOWN"), "the node says so")
+        assert holder(lab) == active, "it has another"
+        set_wire(topology, lab.state.lab, active, "uplink-b", up=False)
+        lab.wait(lambda: holder(lab) not in ("", active), "the other edge is active", 3)
         for one in processes.Table(lab.state):
             if one.command.name in ("zebra-up1", "bgpd-up1"):
                 os.kill(one.pid, signal.SIGKILL)
