@@ -1,7 +1,7 @@
 """What ``ncp lab`` calls: the lab's operations, with plain values in and out."""
 
 from labs.errors import LabError, UsageError
-from labs.execute import Place, become, of_external, of_node, of_pod
+from labs.execute import Place, become, of_external, of_node, of_pod, of_router
 from labs.progress import Progress
 from labs.restart import PER_NODE, SINGLE, restart
 from labs.runtime import up
@@ -34,6 +34,7 @@ __all__ = [
     "of_external",
     "of_node",
     "of_pod",
+    "of_router",
     "render",
     "restart",
     "status",

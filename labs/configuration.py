@@ -11,7 +11,9 @@ from ipam.address import Prefix
 from ipam.pool import AddressRange
 from labs.errors import UsageError
 from labs.state import State
-from topologies.spec import Topology
+from ncp.settings_options import SECTIONS
+from topologies import bgp
+from topologies.spec import EDGE_ASN, Node, Topology
 
 CONTAINER_BLOCKS = "10.4.0.0/16, fd00:10:4::/48"
 NO_SNAT_BLOCKS = "10.5.0.0/16, fd00:10:5::/48"
@@ -24,6 +26,10 @@ SNAT_POOL = "snat"
 SNAT_HOSTS = {4: (100, 199), 6: (0x100, 0x1FF)}
 """Its first and last host in the same network: .100 to .199, ::100 to ::1ff."""
 
+SNAT_ADDRESSES = f"{SNAT_POOL}=172.31.0.1-172.31.0.254, {SNAT_POOL}=fd00:172:31::1-fd00:172:31::fe"
+VIRTUAL_ADDRESSES = f"{POOL}=172.31.1.1-172.31.1.254, {POOL}=fd00:172:31:1::1-fd00:172:31:1::fe"
+"""The same where there are edges, and whom namespaces are outside: in networks of nobody's."""
+
 
 def render(state: State, topology: Topology) -> dict[str, dict[str, str]]:
     """Sections and options of a lab's configuration."""
@@ -32,20 +38,39 @@ def render(state: State, topology: Topology) -> dict[str, dict[str, str]]:
         "nsx_v3": {
             "container_ip_blocks": CONTAINER_BLOCKS,
             "no_snat_ip_blocks": NO_SNAT_BLOCKS,
-            "external_ip_pools": ", ".join(f"{SNAT_POOL}={span}" for span in free_hosts(topology, SNAT_HOSTS)),
-            "external_ip_pools_lb": ", ".join(f"{POOL}={span}" for span in free_hosts(topology, POOL_HOSTS)),
+            **_pools(topology),
         },
         "nsx_node_agent": {
             "mtu": str(min(network.mtu for network in topology.networks)),
             "enable_ipv6": "True",
         },
-        "ncp": {"exit_node": topology.exit_node.name},
+        **_way_out(topology),
     }
 
 
-def free_hosts(topology: Topology, hosts: Mapping[int, tuple[int, int]]) -> list[AddressRange]:
+def _pools(topology: Topology) -> dict[str, str]:
+    """Pools of addresses outside: where there are edges, those on no link, which BGP says the way to."""
+    if topology.exit_node is None:
+        return {"external_ip_pools": SNAT_ADDRESSES, "external_ip_pools_lb": VIRTUAL_ADDRESSES}
+    pools = (("external_ip_pools", SNAT_POOL, SNAT_HOSTS), ("external_ip_pools_lb", POOL, POOL_HOSTS))
+    return {
+        option: ", ".join(f"{name}={span}" for span in free_hosts(topology, topology.exit_node, hosts))
+        for option, name, hosts in pools
+    }
+
+
+def _way_out(topology: Topology) -> dict[str, dict[str, str]]:
+    if topology.exit_node is not None:
+        return {"ncp": {"exit_node": topology.exit_node.name}}
+    peers = ", ".join(f"{peer.address} as {peer.asn}" for peer in bgp.edge_peers(topology))
+    if not peers or "bgp" not in SECTIONS:  # an option that is not known would be refused
+        return {}
+    return {"bgp": {"local_as": str(EDGE_ASN), "peers": peers}}
+
+
+def free_hosts(topology: Topology, exit_node: Node, hosts: Mapping[int, tuple[int, int]]) -> list[AddressRange]:
     """Of some hosts (first and last by family) those that the exit node's network has and that no host or router holds."""
-    network = topology.network(topology.exit_node.link.network)
+    network = topology.network(exit_node.link.network)
     held = [link for links in topology.links().values() for link in links]
     taken = {each.address for link in held for each in (*link.addresses, *topology.external.upstream)}
     found: list[AddressRange] = []

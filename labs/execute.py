@@ -1,4 +1,4 @@
-"""Running a command where a pod, a node or the external host is."""
+"""Running a command where a pod, a node, a router or the external host is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
+from labs import routers
 from labs.errors import LabError, UsageError
 from labs.requirements import check_root
 from labs.state import State
@@ -78,8 +79,21 @@ def of_external(state: State) -> Place:
     Raises:
         LabError: it is not up.
     """
-    topology_of(state)
-    return _up(Place(namespace(state.lab, "ext"), {}), "the external host")
+    env = routers.environment(state, "ext") if topology_of(state).external.asn else {}
+    return _up(Place(namespace(state.lab, "ext"), env), "the external host")
+
+
+def of_router(state: State, name: str) -> Place:
+    """The network namespace of a router; where it speaks BGP, ``vtysh`` speaks to its daemons.
+
+    Raises:
+        LabError: no such router, or it is not up.
+    """
+    routers_there = {router.name: router for router in topology_of(state).routers}
+    if name not in routers_there:
+        raise LabError(f"no router {name!r}; there are {', '.join(routers_there) or 'none'}")
+    env = routers.environment(state, name) if routers_there[name].asn else {}
+    return _up(Place(namespace(state.lab, name), env), f"router {name}")
 
 
 def command_line(place: Place, command: Sequence[str]) -> tuple[str, ...]:

@@ -13,8 +13,10 @@ from labs.processes import Command, python
 from labs.state import State
 from ncp.cni import protocol
 from ncp.cni.install import install
-from topologies.plan import namespace
-from topologies.spec import Topology
+from ncp.translate.objects import EDGE
+from ncp.translate.uplinks import UPLINKS
+from topologies.plan import namespace, uplink_bridge
+from topologies.spec import Node, Topology
 
 API, MANAGER, CLUSTER, KUBELET = "api", "manager", "cluster", "kubelet"
 
@@ -98,7 +100,8 @@ def kubelet_config(state: State, topology: Topology) -> dict[str, Any]:
                 "netns": namespace(state.lab, node.name),
                 "addresses": [str(one.address) for one in node.link.addresses],
                 "cni_socket": str(state.node(node.name).cni),
-                "labels": dict(node.labels),
+                "labels": dict(node.labels) | ({EDGE: "true"} if node in topology.edges else {}),
+                "annotations": _annotations(topology, node),
             }
             for node in topology.nodes
         ],
@@ -108,6 +111,19 @@ def kubelet_config(state: State, topology: Topology) -> dict[str, Any]:
         "pod_logs": str(state.pod_logs),
         "state": str(state.sandboxes),
     }
+
+
+def _annotations(topology: Topology, node: Node) -> dict[str, str]:
+    """What the node's agent is to be told of its uplinks; an untagged one has no VLAN."""
+    if not node.uplinks:
+        return {}
+    found = []
+    for index, uplink in enumerate(node.uplinks):
+        vlan = topology.network(uplink.link.network).vlan
+        addresses = [str(one) for one in uplink.link.addresses]
+        tag = {"vlan": vlan} if vlan else {}
+        found.append({"name": uplink.name, "bridge": uplink_bridge(index), **tag, "addresses": addresses})
+    return {UPLINKS: json.dumps(found)}
 
 
 def install_cni(state: State) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from labs import parts, processes, ready, requirements, switches
+from labs import parts, processes, ready, requirements, routers, switches
 from labs import state as states
 from labs.errors import LabError, explained
 from labs.processes import Table
@@ -13,9 +13,10 @@ from labs.progress import Progress
 from labs.ready import Waiter
 from labs.state import State
 from labs.wish import REAL, topology_of
+from topologies import bgp
 from topologies.spec import Topology, TopologyError
 
-PER_NODE = ("node", "switch")
+PER_NODE = ("node", "switch", "router")
 SINGLE = (parts.MANAGER, parts.API, parts.CLUSTER, parts.KUBELET)
 
 
@@ -25,14 +26,16 @@ def restart(state: State, part: str, node: str = "", progress: Progress | None =
     Args:
         state: the lab.
         part: one of SINGLE, or of PER_NODE with ``node``.
-        node: whose agent or switch.
+        node: whose agent or switch; for ``router`` a router that speaks BGP, or ``ext``: its routing daemons.
         progress: told when it is ready again.
 
     Raises:
         LabError: no lab, no such node, or the part does not come back.
     """
     topology = topology_of(state)
-    if part in PER_NODE:
+    if part == "router":
+        _check_speaker(topology, node)
+    elif part in PER_NODE:
         try:
             topology.node(node)
         except TopologyError as error:
@@ -42,6 +45,10 @@ def restart(state: State, part: str, node: str = "", progress: Progress | None =
         table = Table(state)
         if part == "switch":
             _restart_switch(state, topology, table, node)
+        elif part == "router":
+            for name in routers.names(node):
+                processes.kill(table.get(name))
+            routers.start(state, topology, table, Waiter(state), node)
         elif part == parts.API and states.read_record(state).get("kube") == REAL:
             _restart_real_api(state, table)
         else:
@@ -49,6 +56,14 @@ def restart(state: State, part: str, node: str = "", progress: Progress | None =
             since = time.time()
             _replace(table, name)
             Waiter(state).until(f"{name} is ready", _condition(state, topology, name, since), [table.get(name)])
+
+
+def _check_speaker(topology: Topology, name: str) -> None:
+    who = bgp.speakers(topology)
+    if name not in who:
+        raise LabError(
+            f"no router {name!r} speaks BGP in topology {topology.name}; there are {', '.join(who) or 'none'}"
+        )
 
 
 def _replace(table: Table, name: str) -> None:

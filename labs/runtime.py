@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
-from labs import configuration, crds, parts, ready, requirements, switches, teardown
+from labs import configuration, crds, parts, ready, requirements, routers, switches, teardown
 from labs import state as states
 from labs.errors import LabError, UsageError, explained
 from labs.processes import Running, Table, strangers
@@ -18,7 +18,7 @@ from labs.progress import Progress
 from labs.state import State
 from labs.wish import REAL, Wish, kube_for, topology_for
 from ncp.kube.client import ApiError, Kube
-from topologies import build, document
+from topologies import bgp, build, document
 from topologies.spec import Topology
 
 
@@ -35,7 +35,8 @@ def up(state: State, wish: Wish, progress: Progress | None = None) -> bool:
     progress = progress or Progress()
     requirements.check()
     topology, kube = topology_for(state, wish), kube_for(state, wish)
-    states.check_paths(state, [node.name for node in topology.nodes])
+    routers.check(topology)
+    states.check_paths(state, list(topology.links()))
     _check_alone(state)
     known = states.prepare(state)
     with states.locked(state), explained(), ExitStack() as undo:
@@ -94,7 +95,7 @@ class _Start:
         self.port = parts.ports(parts.listeners(self.topology), before)
         self.table = Table(self.state)
         self.waiter = ready.Waiter(self.state)
-        self.pool = ThreadPoolExecutor(2 * len(self.topology.nodes) + 4, thread_name_prefix="lab-up")
+        self.pool = ThreadPoolExecutor(2 * len(self.topology.links()) + 4, thread_name_prefix="lab-up")
 
     def run(self) -> None:
         """Everything, in as few rounds as what needs what allows."""
@@ -132,17 +133,33 @@ class _Start:
     def _underlay_and_switches(self) -> None:
         with self.progress.step(f"underlay of {self.topology.name}"):
             build.build(self.topology, self.state.lab, ExitStack(), self.blocks)  # teardown finds it by the lab's id
-        self._all(*(self._switch(node.name) for node in self.topology.nodes))
+        underlay = [self._underlay_switch] if switches.has_switch(self.topology) else []
+        routing = [self._router(owner) for owner in bgp.speakers(self.topology)]
+        self._all(*underlay, *(self._switch(node.name) for node in self.topology.nodes), *routing)
 
     def _switch(self, node: str) -> Callable[[], None]:
         def start() -> None:
             with self.progress.step(f"switch of {node}"):
-                switches.create_database(self.state, self.topology, node)
-                server = self.table.start(switches.database_command(self.state, node))
-                self.waiter.until("the database answers", self.state.node(node).database.exists, [server])
-                self.table.start(switches.switch_command(self.state, node))
-                switches.await_configured(self.state, node)
+                self._start_switch(node)
                 switches.connect(self.state, self.topology, node)
+
+        return start
+
+    def _underlay_switch(self) -> None:
+        with self.progress.step("switch of the underlay"):
+            self._start_switch(switches.UNDERLAY)
+
+    def _start_switch(self, owner: str) -> None:
+        switches.create_database(self.state, self.topology, owner)
+        server = self.table.start(switches.database_command(self.state, owner))
+        self.waiter.until("the database answers", self.state.node(owner).database.exists, [server])
+        self.table.start(switches.switch_command(self.state, owner))
+        switches.await_configured(self.state, owner)
+
+    def _router(self, owner: str) -> Callable[[], None]:
+        def start() -> None:
+            with self.progress.step(f"routing of {owner}"):
+                routers.start(self.state, self.topology, self.table, self.waiter, owner)
 
         return start
 

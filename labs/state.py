@@ -39,7 +39,7 @@ OURS = (
 
 @dataclass(frozen=True, slots=True)
 class NodePaths:
-    """Files of one node."""
+    """Files of one node, of the underlay's switch (``ul``), or of a router or the external host."""
 
     root: Path
 
@@ -52,6 +52,11 @@ class NodePaths:
     def database(self) -> Path:
         """Socket of the node's OVSDB server."""
         return self.ovs / "db.sock"
+
+    @property
+    def routing(self) -> Path:
+        """Run directory of the routing daemons (FRR) of a router or of the external host."""
+        return self.root / "frr"
 
     @property
     def cni(self) -> Path:

@@ -12,16 +12,29 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from labs.errors import LabError
 from labs.processes import Command
 from labs.state import NodePaths, State
 from topologies import netns
-from topologies.plan import UNDERLAY_BRIDGE, UPLINK, mac, namespace, neighbours, node_commands
+from topologies.plan import (
+    UNDERLAY_BRIDGE,
+    mac,
+    namespace,
+    neighbours,
+    node_commands,
+    physical_bridge,
+    plugs,
+    uplink_bridge,
+    wires,
+)
 from topologies.spec import Topology
 
+UNDERLAY = "ul"
+"""Whose switch joins the wires of networks with a VLAN; named like its namespace."""
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 START_SECONDS = 15
 NEIGHBOUR_SECONDS = 3600  # the longest that `tnl/neigh/aging` takes; use renews it
@@ -47,7 +60,7 @@ def switch_command(state: State, node: str) -> Command:
 
 
 def create_database(state: State, topology: Topology, node: str) -> None:
-    """Write the node's database: the underlay bridge with the underlay link, nothing of the overlay."""
+    """Write the database of a node, or of the underlay (``ul``): bridges with their wires, nothing of the overlay."""
     paths = state.node(node)
     paths.ovs.mkdir(parents=True, exist_ok=True)
     stored = paths.ovs / "conf.db"
@@ -56,36 +69,99 @@ def create_database(state: State, topology: Topology, node: str) -> None:
     _tool(paths, "ovsdb-tool", "transact", str(stored), json.dumps(_rows(topology, node)))
 
 
-def _rows(topology: Topology, node: str) -> list[object]:
-    hwaddr = mac(node, topology.node(node).link.network)
-    external_ids = ["map", [["system-id", node], ["hostname", node]]]
+class Wire(NamedTuple):
+    """A device that is a port of a bridge; ``columns`` are what its Port row has beside its name."""
+
+    device: str
+    columns: Mapping[str, object] = {}
+
+
+class Bridge(NamedTuple):
+    """A bridge that forwards by itself, with its wires. ``hwaddr`` is the Ethernet address of its own port; empty: any."""
+
+    name: str
+    wires: tuple[Wire, ...]
+    hwaddr: str = ""
+
+
+def bridges(topology: Topology, owner: str) -> tuple[Bridge, ...]:
+    """The bridges that a node, or the underlay (``ul``), has beside what an agent makes.
+
+    In the underlay that is a bridge for each network with a VLAN, as a switch in a rack would be: frames are tagged on the wires to
+    nodes, and untagged at the access ports of everybody else.
+    """
+    if owner == UNDERLAY:
+        nodes = {node.name for node in topology.nodes}
+        return tuple(
+            Bridge(
+                physical_bridge(topology, network.name),
+                tuple(
+                    Wire(each.port, _tagged(network.vlan) if each.owner in nodes else {"tag": network.vlan})
+                    for each in plugs(topology)
+                    if each.link.network == network.name
+                ),
+            )
+            for network in topology.networks
+            if network.vlan
+        )
+    node = topology.node(owner)
+    underlay, *uplinks = wires(node)
+    return (
+        Bridge(UNDERLAY_BRIDGE, (Wire(underlay),), mac(owner, node.link.network)),
+        *(Bridge(uplink_bridge(index), (Wire(device),)) for index, device in enumerate(uplinks)),
+    )
+
+
+def has_switch(topology: Topology) -> bool:
+    """Whether the underlay needs a switch of its own: the kernel's bridges may not know VLANs."""
+    return any(network.vlan for network in topology.networks)
+
+
+def _tagged(vlan: int) -> dict[str, object]:
+    return {"vlan_mode": "trunk", "trunks": vlan}
+
+
+def _rows(topology: Topology, owner: str) -> list[object]:
+    external_ids = ["map", [["system-id", owner], ["hostname", owner]]]
     # One thread for misses and one for expiry: a lab has many switches and few cores.
     threads = ["map", [["n-handler-threads", "1"], ["n-revalidator-threads", "1"]]]
-    bridge = {
-        "name": UNDERLAY_BRIDGE,
-        "datapath_type": "netdev",
-        "fail_mode": "standalone",
-        "other_config": ["map", [["hwaddr", hwaddr]]],
-        "ports": ["set", [["named-uuid", "port_internal"], ["named-uuid", "port_link"]]],
-    }
+    found = list(enumerate(bridges(topology, owner)))
     return [
         "Open_vSwitch",
-        _insert("Interface", "interface_internal", {"name": UNDERLAY_BRIDGE, "type": "internal"}),
-        _insert("Interface", "interface_link", {"name": UPLINK}),
-        _insert("Port", "port_internal", {"name": UNDERLAY_BRIDGE, "interfaces": ["named-uuid", "interface_internal"]}),
-        _insert("Port", "port_link", {"name": UPLINK, "interfaces": ["named-uuid", "interface_link"]}),
-        _insert("Bridge", "bridge", bridge),
+        *(row for number, bridge in found for row in _bridge_rows(number, bridge)),
         {
             "op": "insert",
             "table": "Open_vSwitch",
             "row": {
-                "bridges": ["named-uuid", "bridge"],
+                "bridges": ["set", [["named-uuid", f"bridge{number}"] for number, _ in found]],
                 "external_ids": external_ids,
                 "other_config": threads,
                 "next_cfg": 1,
             },
         },
     ]
+
+
+def _bridge_rows(number: int, bridge: Bridge) -> Iterator[dict[str, object]]:
+    ports = []
+    internal = Wire(bridge.name)
+    for at, wire in enumerate((internal, *bridge.wires)):
+        interface, port = f"interface{number}_{at}", f"port{number}_{at}"
+        ports.append(["named-uuid", port])
+        kind = {"type": "internal"} if wire is internal else {}
+        yield _insert("Interface", interface, {"name": wire.device, **kind})
+        yield _insert("Port", port, {"name": wire.device, "interfaces": ["named-uuid", interface], **wire.columns})
+    yield _insert(
+        "Bridge",
+        f"bridge{number}",
+        {
+            "name": bridge.name,
+            "datapath_type": "netdev",
+            "fail_mode": "standalone",
+            "other_config": ["map", [["hwaddr", bridge.hwaddr]] if bridge.hwaddr else []],
+            "ports": ["set", ports],
+        },
+    )
 
 
 def _insert(table: str, uuid_name: str, row: Mapping[str, object]) -> dict[str, object]:

@@ -8,14 +8,16 @@ from contextlib import ExitStack
 
 from ipam.address import Prefix
 from topologies import netns
-from topologies.plan import Batch, namespaces, plan
-from topologies.spec import Topology
+from topologies.plan import Batch, namespace, namespaces, plan, plugs
+from topologies.spec import Topology, TopologyError
 
 PARALLEL = 4
 
 
 def build(topology: Topology, lab: str, undo: ExitStack, blocks: Iterable[Prefix] = ()) -> None:
     """Build the underlay of a lab; every creation registers its removal on ``undo``.
+
+    A network with a VLAN is left as wires' ends that a switch, which the lab makes, is to join.
 
     Args:
         topology: what to build.
@@ -42,6 +44,20 @@ def remove(lab: str) -> tuple[str, ...]:
         for removed in [pool.submit(netns.remove, name) for name in found]:
             removed.result()
     return found
+
+
+def set_wire(topology: Topology, lab: str, owner: str, network: str, *, up: bool) -> None:
+    """Plug a wire of a host or router in, or pull it out: its far end, so that the owner sees its carrier come and go.
+
+    Raises:
+        TopologyError: nobody of that name has a link to that network.
+        NamespaceError: the underlay is not there.
+    """
+    port = next((each.port for each in plugs(topology) if (each.owner, each.link.network) == (owner, network)), None)
+    if port is None:
+        there = ", ".join(f"{each.owner} to {each.link.network}" for each in plugs(topology))
+        raise TopologyError(f"no wire of {owner!r} to network {network!r}; there are {there}")
+    netns.ip("-n", namespace(lab, "ul"), "link", "set", port, "up" if up else "down")
 
 
 def _create(name: str, undo: ExitStack) -> None:

@@ -8,6 +8,9 @@
       - {name: a, link: {network: lan, addresses: [192.168.50.11/24]}, roles: [exit]}
       - {name: b, link: {network: lan, addresses: [192.168.50.12/24]}, labels: {disk: ssd}}
     external: {link: {network: lan, addresses: [192.168.50.250/24]}, upstream: [203.0.113.1/24]}
+
+An edge has ``roles: [edge]`` and ``uplinks: [{name: up0, link: {network: up, addresses: [192.168.10.11/24]}}]``; a network may have a
+``vlan``; a router, and the external host, an ``asn`` with which it speaks BGP.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import Any, TypeVar
 import yaml
 
 from ipam.address import parse_interface, parse_prefix
-from topologies.spec import External, Link, Network, Node, Router, Topology, TopologyError
+from topologies.spec import External, Link, Network, Node, Router, Topology, TopologyError, Uplink
 
 Parsed = TypeVar("Parsed")
 
@@ -65,7 +68,7 @@ def render(topology: Topology) -> dict[str, Any]:
         "name": topology.name,
         "summary": topology.summary,
         "networks": [
-            {"name": one.name, "prefixes": [str(prefix) for prefix in one.prefixes], "mtu": one.mtu}
+            {"name": one.name, "prefixes": [str(prefix) for prefix in one.prefixes], "mtu": one.mtu, "vlan": one.vlan}
             for one in topology.networks
         ],
         "nodes": [
@@ -75,15 +78,18 @@ def render(topology: Topology) -> dict[str, Any]:
                 "rack": one.rack,
                 "labels": dict(one.labels),
                 "roles": list(one.roles),
+                "uplinks": [{"name": each.name, "link": _render_link(each.link)} for each in one.uplinks],
             }
             for one in topology.nodes
         ],
         "routers": [
-            {"name": one.name, "links": [_render_link(link) for link in one.links]} for one in topology.routers
+            {"name": one.name, "links": [_render_link(link) for link in one.links], "asn": one.asn}
+            for one in topology.routers
         ],
         "external": {
             "link": _render_link(topology.external.link),
             "upstream": [str(one) for one in topology.external.upstream],
+            "asn": topology.external.asn,
         },
     }
 
@@ -93,16 +99,16 @@ def _render_link(link: Link) -> dict[str, Any]:
 
 
 def _network(document: object) -> Network:
-    fields = _fields("network", document, {"name", "prefixes"}, {"mtu"})
+    fields = _fields("network", document, {"name", "prefixes"}, {"mtu", "vlan"})
     where = f"network {fields['name']}"
-    mtu = fields.get("mtu", 1500)
-    if not isinstance(mtu, int) or isinstance(mtu, bool):
-        raise TopologyError(f"{where}: mtu: {mtu!r}; wants a whole number of bytes")
-    return Network(str(fields["name"]), _texts(where, "prefixes", fields["prefixes"], parse_prefix), mtu)
+    prefixes = _texts(where, "prefixes", fields["prefixes"], parse_prefix)
+    return Network(
+        str(fields["name"]), prefixes, _whole(where, fields, "mtu", 1500, " of bytes"), _whole(where, fields, "vlan", 0)
+    )
 
 
 def _node(document: object) -> Node:
-    fields = _fields("node", document, {"name", "link"}, {"rack", "labels", "roles"})
+    fields = _fields("node", document, {"name", "link"}, {"rack", "labels", "roles", "uplinks"})
     where = f"node {fields['name']}"
     labels = fields.get("labels", {})
     if not isinstance(labels, Mapping) or not all(isinstance(one, str) for pair in labels.items() for one in pair):
@@ -113,20 +119,26 @@ def _node(document: object) -> Node:
         rack=str(fields.get("rack", "")),
         labels=dict(labels),
         roles=_texts(where, "roles", fields.get("roles", []), str),
+        uplinks=_each(where, "uplinks", fields.get("uplinks", []), lambda one: _uplink(where, one)),
     )
+
+
+def _uplink(where: str, document: object) -> Uplink:
+    fields = _fields(f"{where}: uplink", document, {"name", "link"}, set())
+    return Uplink(str(fields["name"]), _link(f"{where}: uplink {fields['name']}", fields["link"]))
 
 
 def _router(document: object) -> Router:
-    fields = _fields("router", document, {"name", "links"}, set())
+    fields = _fields("router", document, {"name", "links"}, {"asn"})
     where = f"router {fields['name']}"
-    return Router(str(fields["name"]), _each(where, "links", fields["links"], lambda one: _link(where, one)))
+    links = _each(where, "links", fields["links"], lambda one: _link(where, one))
+    return Router(str(fields["name"]), links, _whole(where, fields, "asn", 0))
 
 
 def _external(document: object) -> External:
-    fields = _fields("external", document, {"link"}, {"upstream"})
-    return External(
-        _link("external", fields["link"]), _texts("external", "upstream", fields.get("upstream", []), parse_interface)
-    )
+    fields = _fields("external", document, {"link"}, {"upstream", "asn"})
+    upstream = _texts("external", "upstream", fields.get("upstream", []), parse_interface)
+    return External(_link("external", fields["link"]), upstream, _whole("external", fields, "asn", 0))
 
 
 def _link(where: str, document: object) -> Link:
@@ -145,6 +157,13 @@ def _fields(where: str, document: object, needed: set[str], optional: set[str]) 
     if missing:
         raise TopologyError(f"{where}: field {missing[0]!r} is missing; wants {', '.join(sorted(needed))}")
     return document
+
+
+def _whole(where: str, fields: Mapping[str, Any], name: str, default: int, unit: str = "") -> int:
+    value = fields.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TopologyError(f"{where}: {name}: {value!r}; wants a whole number{unit}")
+    return value
 
 
 def _each(where: str, name: str, value: object, make: Callable[[object], Parsed]) -> tuple[Parsed, ...]:

@@ -17,7 +17,8 @@ def draw(topology: Topology) -> str:
     lines = []
     for network in topology.networks:
         prefixes = "  ".join(str(prefix) for prefix in network.prefixes)
-        lines.append(f"{network.name}  {prefixes}  MTU {network.mtu}")
+        tag = f"  VLAN {network.vlan}" if network.vlan else ""
+        lines.append(f"{network.name}  {prefixes}  MTU {network.mtu}{tag}")
         plugged = _plugged(topology, network.name)
         for index, text in enumerate(plugged):
             lines.append(f"  {'└─' if index == len(plugged) - 1 else '├─'} {text}")
@@ -28,17 +29,25 @@ def _plugged(topology: Topology, network: str) -> list[str]:
     found = []
     for node in topology.nodes:
         if node.link.network == network:
-            role = "  (exit)" if node is topology.exit_node else ""
+            role = "  (exit)" if node is topology.exit_node else "  (edge)" if node in topology.edges else ""
             found.append(f"{node.name}  {_addresses(node.link)}{role}")
+        for uplink in node.uplinks:
+            if uplink.link.network == network:
+                found.append(f"{node.name} {uplink.name}  {_addresses(uplink.link)}")
     for router in topology.routers:
         for link in router.links:
             if link.network == network:
-                found.append(f"router {router.name}  {_addresses(link)}")
+                found.append(f"router {router.name}  {_addresses(link)}{_system(router.asn)}")
     external = topology.external
     if external.link.network == network:
         beyond = ", ".join(str(one) for one in external.upstream)
-        found.append(f"external host  {_addresses(external.link)}" + (f"  → {beyond}" if beyond else ""))
+        system = _system(external.asn)
+        found.append(f"external host  {_addresses(external.link)}{system}" + (f"  → {beyond}" if beyond else ""))
     return found
+
+
+def _system(asn: int) -> str:
+    return f"  AS {asn}" if asn else ""
 
 
 def _addresses(link: Link) -> str:

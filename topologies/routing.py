@@ -24,9 +24,17 @@ def routes(topology: Topology, owner: str, blocks: Iterable[Prefix] = ()) -> tup
 
     Networks it is not on lie behind a router, everything unknown behind the external host, and ``blocks`` (where pods
     have their addresses) behind the exit node. Nodes get no route to the blocks here: a node reaches pods by its own
-    port into the overlay.
+    port into the overlay. Beside routers that speak BGP, those who do have no static routes, an edge has none by its uplinks (its agent
+    makes those, and hears there where to go), and an external host that does not speak it gives everything to such a router.
     """
-    links = topology.links()[owner]
+    nodes = {node.name: node for node in topology.nodes}
+    external = topology.external
+    speaks = {router.name for router in topology.routers if router.asn and external.asn} | (
+        {"ext"} if external.asn else set()
+    )
+    if owner in speaks:
+        return ()
+    links = (nodes[owner].link,) if owner in nodes else topology.links()[owner]
     joined = {link.network for link in links}
     found = [
         Route(prefix, *hop)
@@ -35,10 +43,18 @@ def routes(topology: Topology, owner: str, blocks: Iterable[Prefix] = ()) -> tup
         for prefix in network.prefixes
         if (hop := _next_hop(topology, links, network.name, prefix.family))
     ]
-    if owner != "ext":
-        found += _towards(topology, links, topology.external.link, EVERYTHING.values())
-    if owner not in {node.name for node in topology.nodes}:
+    if owner != "ext" and not (owner in nodes and nodes[owner].uplinks):
+        found += _towards(topology, links, external.link, EVERYTHING.values())
+    if owner not in nodes and topology.exit_node is not None:
         found += _towards(topology, links, topology.exit_node.link, blocks)
+    if owner == "ext":
+        found += [
+            Route(EVERYTHING[one.family], one.address, link.network)
+            for router in topology.neighbouring(external.link.network)[:1]
+            for link in router.links
+            if link.network == external.link.network
+            for one in link.addresses
+        ]
     return tuple(found)
 
 

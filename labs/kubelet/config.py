@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ class NodeSpec:
     cni_socket: str
     labels: dict[str, str]
     taints: tuple[Json, ...]
+    annotations: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ _NODE_FIELDS: dict[str, tuple[type, Any]] = {
     "cni_socket": (str, ""),
     "labels": (dict, {}),
     "taints": (list, []),
+    "annotations": (dict, {}),
 }
 
 
@@ -117,5 +119,11 @@ def _node(content: Any, where: str) -> NodeSpec:
     except ValueError as error:
         raise ConfigError(f"{where}: addresses is {values['addresses']!r}: {error}") from error
     return NodeSpec(
-        values["name"], values["netns"], addresses, values["cni_socket"], values["labels"], tuple(values["taints"])
+        values["name"],
+        values["netns"],
+        addresses,
+        values["cni_socket"],
+        values["labels"],
+        tuple(values["taints"]),
+        values["annotations"],
     )

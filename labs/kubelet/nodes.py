@@ -41,6 +41,8 @@ def node_object(spec: NodeSpec) -> Json:
         **spec.labels,
     }
     body: Json = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": spec.name, "labels": labels}, "spec": {}}
+    if spec.annotations:
+        body["metadata"]["annotations"] = dict(spec.annotations)
     if spec.taints:
         body["spec"]["taints"] = list(spec.taints)
     return body
@@ -155,8 +157,8 @@ class Nodes:
             try:
                 self._kube.create(NODES, node_object(spec))
             except AlreadyExists:
-                labels = node_object(spec)["metadata"]["labels"]
-                self._kube.patch(NODES, spec.name, body={"metadata": {"labels": labels}})
+                said = {name: value for name, value in node_object(spec)["metadata"].items() if name != "name"}
+                self._kube.patch(NODES, spec.name, body={"metadata": said})
         self._registered = True
 
     def _report(self) -> None:

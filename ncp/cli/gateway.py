@@ -7,8 +7,9 @@ from typing import Any
 import orjson
 
 from ncp.cli.world import World
-from ncp.node.edges import READY, UPLINKS, WHY, edge_of
+from ncp.node.edges import READY, WHY, edge_of
 from ncp.translate.objects import annotation, is_edge
+from ncp.translate.uplinks import UPLINKS
 
 Row = dict[str, Any]
 

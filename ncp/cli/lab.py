@@ -135,42 +135,49 @@ def kubeconfig(state: State) -> None:
     click.echo(state.kubeconfig)
 
 
-@command.command("exec", short_help="Run a command in a pod, on a node, or on the external host.")
+@command.command("exec", short_help="Run a command in a pod, on a node or router, or on the external host.")
 @click.option("--node", metavar="NAME", help="On this node; Open vSwitch's tools speak to its switch.")
+@click.option("--router", metavar="NAME", help="On this router; vtysh speaks to its routing daemons.")
 @click.option("--external", is_flag=True, help="On the external host beyond the tier-0 uplink.")
 @click.argument("words", nargs=-1, metavar="[NAMESPACE/POD] -- COMMAND...")
 @in_lab
-def execute(state: State, *, node: str | None, external: bool, words: tuple[str, ...]) -> None:
-    """Run COMMAND in the network namespace of a pod, a node or the external host; its exit code is COMMAND's.
+def execute(state: State, *, node: str | None, router: str | None, external: bool, words: tuple[str, ...]) -> None:
+    """Run COMMAND in the network namespace of a pod, a node, a router or the external host; its exit code is COMMAND's.
 
     \b
     ncp lab exec default/web-0 -- ping -c1 10.4.0.3
     ncp lab exec --node node1 -- ovs-vsctl show
     ncp lab exec --external -- curl http://10.4.0.3:8080/hostname
+    ncp lab exec --router up1 -- vtysh -c 'show bgp summary'
     """
     from labs import commands
 
-    place, arguments = _place(state, node, external, words)
+    place, arguments = _place(state, node, router, external, words)
     commands.become(place, arguments)
 
 
-def _place(state: State, node: str | None, external: bool, words: tuple[str, ...]) -> tuple[Place, tuple[str, ...]]:
+def _place(
+    state: State, node: str | None, router: str | None, external: bool, words: tuple[str, ...]
+) -> tuple[Place, tuple[str, ...]]:
     from labs import commands
 
-    if node and external:
-        raise click.UsageError("--node and --external are two places; give one")
+    given = [name for name, value in (("--node", node), ("--router", router), ("--external", external)) if value]
+    if len(given) > 1:
+        raise click.UsageError(f"{' and '.join(given)} are {len(given)} places; give one")
     if node:
         return commands.of_node(state, node), words
+    if router:
+        return commands.of_router(state, router), words
     if external:
         return commands.of_external(state), words
     if not words:
-        raise click.UsageError("where? give NAMESPACE/POD, --node NAME or --external, then -- COMMAND")
+        raise click.UsageError("where? give NAMESPACE/POD, --node NAME, --router NAME or --external, then -- COMMAND")
     return commands.of_pod(state, words[0]), words[1:]
 
 
 @command.command()
-@click.argument("part", type=click.Choice(["manager", "node", "switch", "api", "cluster", "kubelet"]))
-@click.argument("node", required=False, default="", metavar="[NODE]")
+@click.argument("part", type=click.Choice(["manager", "node", "switch", "router", "api", "cluster", "kubelet"]))
+@click.argument("node", required=False, default="", metavar="[NODE|ROUTER]")
 @in_lab
 def restart(state: State, *, part: str, node: str) -> None:
     """Kill one part and start it again, as a crash and its recovery would; return when it is ready.
@@ -179,11 +186,12 @@ def restart(state: State, *, part: str, node: str) -> None:
     ncp lab restart manager | api | cluster | kubelet
     ncp lab restart node node1      the node's agent; its switch keeps forwarding
     ncp lab restart switch node1    the node's switch daemon
+    ncp lab restart router up1      the router's routing daemons (ext: the external host's)
     """
     from labs import commands
 
     if part in commands.PER_NODE and not node:
-        raise click.UsageError(f"restart {part}: whose? give the node's name")
+        raise click.UsageError(f"restart {part}: whose? give its name")
     if part not in commands.PER_NODE and node:
         raise click.UsageError(f"restart {part}: takes no node, {node!r} given")
     commands.restart(state, part, node, commands.Progress(click.echo))

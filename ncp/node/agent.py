@@ -41,8 +41,10 @@ from ncp.node.notes import Noted, Notes
 from ncp.node.seats import Seat
 from ncp.node.services import NodeServices
 from ncp.node.status import ProblemReporter
+from ncp.node.uplinks import NodeUplinks
 from ncp.plumbing.node import NodePort
 from ncp.plumbing.pods import PodPlumber
+from ncp.plumbing.uplink import UplinkDevices
 from ncp.settings import Settings
 from ncp.translate.fabric import fabric_of, pod_blocks
 from ncp.translate.intent import POLICY_INVALID
@@ -113,7 +115,7 @@ class NodeAgent:
             on_outcome=self._told,
             on_enforced=self._enforces,
             on_measured=self.metrics.enforced,
-            on_problems=lambda problems: self._reporter.report([p for p in problems if self._is_ours(p)]),
+            on_problems=lambda problems: self._tell(),
         )
         self.metrics.watch(self.loop)
         self.ovsdb = Ovsdb(
@@ -122,9 +124,11 @@ class NodeAgent:
             bridge=self.bridge,
             on_change=lambda name, old, new: self._port_changed(old, new),
             on_bridge=lambda name: self._wake.set(),
-            on_carrier=lambda: self._election.wake(),
+            on_carrier=self._carrier_changed,
             on_connected=lambda: self._wake.set(),
         )
+        self.uplinks = NodeUplinks(place.node, self.ovsdb, UplinkDevices(place.netns), self._tell)
+        self._telling = threading.Lock()
         self.network = PodNetwork(self.loop, self.cluster)
         self._node_port = NodePort(place.netns)
         self._services = NodeServices(
@@ -171,6 +175,7 @@ class NodeAgent:
             while not stop.is_set():
                 self._keep_node()
                 if (node := self._node_object()) is not None:
+                    self._keep_uplinks(node)
                     self._condition.keep(node)
                 self._wake.wait(KEEP_SECONDS)
                 self._wake.clear()
@@ -195,6 +200,7 @@ class NodeAgent:
         self._realised.stop()
         self._plumber.close()
         self._node_port.close()
+        self.uplinks.close()
 
     def _synced(self, kind: str) -> None:
         if kind == LEASES.kind:
@@ -232,6 +238,10 @@ class NodeAgent:
         uplinks = uplinks_of(node) if node is not None else ()
         return Signs(self.loop.carries, ways, self.ovsdb.carriers(), self._underlay, uplinks)
 
+    def _carrier_changed(self) -> None:
+        self._election.wake()
+        self.uplinks.look()
+
     def _port_changed(self, old: Attachment | None, new: Attachment | None) -> None:
         if (new or old or NO_PORT).peer:
             self._election.wake()
@@ -245,6 +255,7 @@ class NodeAgent:
     def _switch_connected(self) -> None:
         self.switch.set_controller_rate(self.settings.ncp.controller_rate)
         self.loop.connected()
+        self._wake.set()  # a switch that was away has new devices, without addresses
 
     def _attachments_changed(self) -> None:
         found = self.ovsdb.attachments()
@@ -265,6 +276,16 @@ class NodeAgent:
     def _told(self, outcome: Outcome) -> None:
         self.metrics.outcome(outcome)
         log.debug("%s: +%d -%d flows in %.1f ms", outcome.reason, outcome.added, outcome.deleted, outcome.seconds * 1e3)
+
+    def problems(self) -> list[Problem]:
+        """What could not be realised here: objects of the network, and the node's uplinks."""
+        return [*self.uplinks.problems(), *self.loop.problems()]
+
+    def _tell(self) -> None:
+        """Tell of what is wrong now with the network, as far as it is this node's to tell, and with the node's uplinks."""
+        with self._telling:
+            ours = [problem for problem in self.loop.problems() if self._is_ours(problem)]
+            self._reporter.report([*self.uplinks.problems(), *ours])
 
     def _is_ours(self, problem: Problem) -> bool:
         """Whether a problem is for this node to report: its own, that of a pod bound to it, or one that all nodes have and it tells."""
@@ -350,6 +371,16 @@ class NodeAgent:
     def edge_status(self) -> dict[str, Any]:
         """How this node stands as an edge."""
         return self._election.status()
+
+    def _keep_uplinks(self, node: Json) -> None:
+        here = self._here()
+        if here is None or not self.ovsdb.connected:
+            return
+        try:
+            self.uplinks.keep(node, here.addresses, pod_blocks(self.settings))
+        except Exception as error:
+            log.warning("node %s: its uplinks are not as they should be: %s; trying again", here.name, error)
+            self.metrics.node_error(str(error))
 
     def _known(self) -> tuple[Intent | None, bool]:
         """What is known of the network once the switch has it all, and whether more is to come at once."""

@@ -13,11 +13,11 @@ import orjson
 
 from ncp.kube.resources import EDGE_LEASE, LEASES
 from ncp.translate.objects import Object, annotation, is_edge, transport_node
+from ncp.translate.uplinks import UPLINKS
 
 Json = dict[str, Any]
 
 PRIORITY: Final = "ncp/edge-priority"
-UPLINKS: Final = "ncp/uplinks"
 READY: Final = "ncp/edge_ready"
 """On an edge's Node: ``yes``, or ``no:`` and why, written by its agent."""
 WHY: Final = "ncp/why"

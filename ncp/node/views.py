@@ -56,10 +56,26 @@ def status(agent: NodeAgent) -> dict[str, Any]:
         "flows": len(loop.program),
         "last_audit": loop.last_audit,
         "ports": sorted(ports, key=lambda port: str(port["name"])),
-        "problems": [{"origin": _origin(p.origin), "reason": p.reason, "message": p.message} for p in loop.problems()],
+        "problems": [{"origin": _origin(p.origin), "reason": p.reason, "message": p.message} for p in agent.problems()],
+        "uplinks": uplinks(agent),
         "edge": agent.edge_status(),
         "drift": [each._asdict() for each in loop.drift],
     }
+
+
+def uplinks(agent: NodeAgent) -> list[dict[str, Any]]:
+    """The node's uplinks, and which of them lead outside."""
+    up = agent.uplinks.up()
+    return [
+        {
+            "name": each.name,
+            "bridge": each.bridge,
+            "vlan": each.vlan,
+            "addresses": [str(address) for address in each.addresses],
+            "up": each.name in up,
+        }
+        for each in agent.uplinks.wanted
+    ]
 
 
 def flows(agent: NodeAgent) -> dict[str, Any]:

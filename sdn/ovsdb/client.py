@@ -12,7 +12,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -23,6 +23,7 @@ from ovsdbapp.backend.ovs_idl import connection, idlutils
 from sdn.ovsdb.commands import AttachPort, Batch, DetachPort, EnsureNode, Shareable, Sync
 from sdn.ovsdb.replica import Replica
 from sdn.ovsdb.rows import Attachment, Change, NodeRows, PortRow
+from sdn.ovsdb.uplinks import EnsureUplinks, UplinkChanges, UplinkPort
 
 LOG = logging.getLogger(__name__)
 SCHEMA: Final = "Open_vSwitch"
@@ -157,6 +158,22 @@ class Ovsdb:
     def attachments(self) -> dict[str, Attachment]:
         """The pods' ports by ``namespace/pod``."""
         return {port.iface_id: port for port in self.ports().values() if port.iface_id}
+
+    def ensure_uplinks(self, ports: Iterable[UplinkPort], timeout: float = TIMEOUT) -> UplinkChanges:
+        """Make these our ports on others' bridges, and no others; returns when the switch has made their devices.
+
+        What was refused is told in the answer, and holds nothing else up.
+
+        Raises:
+            AttachError: the switch could not make one of the devices.
+            OvsdbUnavailable: not done within ``timeout`` seconds.
+        """
+        wanted, deadline = tuple(ports), time.monotonic() + timeout
+        done: UplinkChanges = self._result(EnsureUplinks(self._api(deadline), wanted, self._cluster), deadline)
+        for port in wanted:
+            if port.name not in done.refused:
+                self._ofport(port.name, deadline)
+        return done
 
     def ensure_node(self, rows: NodeRows, timeout: float = TIMEOUT) -> tuple[Change, ...]:
         """Make the node's rows so and return what had to change; returns when the switch has opened its ports.

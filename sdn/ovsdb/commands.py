@@ -34,6 +34,7 @@ from sdn.ovsdb.rows import (
     RemovePort,
     SetBridge,
     SetInterface,
+    SetPort,
     lowest_free,
     node_changes,
     require_ours,
@@ -109,7 +110,7 @@ class EnsureNode(Shareable):
             self.result = error
             return
         for change in changes:
-            _apply(txn, change)
+            apply_change(txn, change)
         self.result = changes
 
 
@@ -194,7 +195,8 @@ class Sync(Shareable):
         root.next_cfg = self.result
 
 
-def _apply(txn: Any, change: Change) -> None:
+def apply_change(txn: Any, change: Change) -> None:
+    """Do what a change says, within a transaction."""
     view: View = txn.view
     match change:
         case CreateBridge(row):
@@ -205,10 +207,12 @@ def _apply(txn: Any, change: Change) -> None:
             _name_tables(txn, view.bridges[name], tables)
         case AddPort(name, interface):
             _add_port(txn, view.bridges[name], interface)
-        case RemovePort(name):
-            _remove(view, name)
         case SetInterface(name, columns):
             _set(view.interfaces[name], columns)
+        case SetPort(name, columns):
+            _set(view.replica.port_rows[name], columns)
+        case RemovePort(name):
+            _remove(view, name)
 
 
 def _create_bridge(txn: Any, wanted: BridgeRow) -> None:
@@ -256,6 +260,8 @@ def _add_port(txn: Any, bridge: Any, wanted: InterfaceRow) -> None:
     port.name = wanted.name
     port.interfaces = [interface]
     port.external_ids = {CLUSTER: wanted.external_ids[CLUSTER]}
+    if wanted.tag is not None:
+        port.tag = wanted.tag
     if (ports := view.created.get(bridge.name)) is not None:  # a row that is not there yet cannot be mutated
         ports.append(port)
         bridge.ports = ports

@@ -13,12 +13,12 @@ from typing import Any, Final, Protocol
 from ovs.db import idl
 from ovsdbapp.backend.ovs_idl.connection import OvsdbIdl
 
-from sdn.ovsdb.rows import IFACE_ID, ActualRows, Attachment, BridgeRow, InterfaceRow, port_of
+from sdn.ovsdb.rows import IFACE_ID, UPLINK, ActualRows, Attachment, BridgeRow, InterfaceRow, port_of
 
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "Open_vSwitch": ("bridges", "ovs_version", "next_cfg", "cur_cfg"),
     "Bridge": ("name", "ports", "datapath_type", "fail_mode", "protocols", "external_ids", "flow_tables"),
-    "Port": ("name", "interfaces", "external_ids"),
+    "Port": ("name", "interfaces", "external_ids", "tag"),
     "Interface": (
         *(
             "name",
@@ -39,6 +39,9 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "Flow_Table": ("name",),
 }
 """What is replicated. Counters are not: they change every few seconds and nobody here reads them."""
+
+NO_WIRES: Final = frozenset({"internal", "patch"})
+"""Types of interfaces that lead nowhere outside."""
 
 RECONNECT_MSEC: Final = 1000  # the least and the most; the library's default climbs to 8 s
 
@@ -85,6 +88,7 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
         self._bridges: dict[str, BridgeRow] = {}
         self._bridges_dirty = False
         self.ports: Mapping[str, Attachment] = MappingProxyType({})
+        self.uplinks: set[str] = set()  # names of interfaces that are uplinks, anybody's
         self.carriers: Mapping[str, bool] = MappingProxyType({})
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:
@@ -125,7 +129,7 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
         }
         return ActualRows(
             {name: bridge_row(row) for name, row in bridges.items()},
-            {name: interface_row(row) for name, row in found.items()},
+            {name: interface_row(row, self.port_rows.get(name)) for name, row in found.items()},
             bridge_of,
         )
 
@@ -137,6 +141,7 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
     def _rescan(self) -> None:
         # After a reconnect rows may have gone without a notification.
         self.interface_rows = {row.name: row for row in self.tables["Interface"].rows.values()}
+        self.uplinks = set()
         self.port_rows = {row.name: row for row in self.tables["Port"].rows.values()}
         self._dirty = {name: name in self.interface_rows for name in {*self.interface_rows, *self.numbers}}
         self._bridges_dirty = True
@@ -148,6 +153,7 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
             old, new = ports.get(name), self._read(name) if there else None
             if not there:
                 self.numbers.pop(name, None)
+                self.uplinks.discard(name)
             if old == new:
                 continue
             if new is None:
@@ -166,14 +172,16 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
             self._publish_bridges()
 
     def _carriers(self) -> dict[str, bool]:
-        """Of the switch's own devices on other bridges than ours: whether a device beside them has a carrier, or there is none beside them."""
+        """Of the switch's own devices on other bridges than ours: whether a device beside them has a carrier, or there is none beside them. An uplink without one leads nowhere."""
         found: dict[str, bool] = {}
         for bridge in self.tables["Bridge"].rows.values():
             if bridge.name == self._bridge:
                 continue
             rows = [interface for port in bridge.ports for interface in port.interfaces]
-            links = [row.link_state == ["up"] for row in rows if row.type in ("", "system")]
-            found |= {row.name: any(links) or not links for row in rows if row.type == "internal"}
+            links = [row.link_state == ["up"] for row in rows if row.type not in NO_WIRES]
+            for row in rows:
+                if row.type == "internal":
+                    found[row.name] = any(links) or (not links and UPLINK not in row.external_ids)
         return found
 
     def _publish_bridges(self) -> None:
@@ -189,6 +197,7 @@ class Replica(OvsdbIdl):  # type: ignore[misc]  # the library is untyped
         ofport = row.ofport[0] if row.ofport else 0
         self.numbers[name] = (ofport, *row.ofport_request)
         ids, error = row.external_ids, row.error[0] if row.error else ""
+        (self.uplinks.add if UPLINK in ids else self.uplinks.discard)(name)
         if IFACE_ID in ids and not error and row.ifindex and row.ifindex[0] == 0:
             error = "its device is gone"  # the switch keeps the number of a device that vanishes, and reports no error
         return port_of(name, ids, ofport, error, self._cluster, row.bfd_status.get("state", ""))
@@ -206,8 +215,8 @@ def bridge_row(row: Any) -> BridgeRow:
     )
 
 
-def interface_row(row: Any) -> InterfaceRow:
-    """An Interface row as a value."""
+def interface_row(row: Any, port: Any = None) -> InterfaceRow:
+    """An Interface row as a value, with what its port's row says."""
     return InterfaceRow(
         name=row.name,
         type=row.type,
@@ -215,6 +224,7 @@ def interface_row(row: Any) -> InterfaceRow:
         options=dict(row.options),
         mac=row.mac[0].lower() if row.mac else None,
         mtu_request=row.mtu_request[0] if row.mtu_request else None,
+        tag=port.tag[0] if port is not None and port.tag else None,
         external_ids=dict(row.external_ids),
         bfd=dict(row.bfd),
     )

@@ -18,6 +18,8 @@ SANDBOX: Final = "ncp/sandbox"
 NETNS: Final = "ncp/netns"
 IFNAME: Final = "ncp/ifname"
 MAC: Final = "attached-mac"
+UPLINK: Final = "ncp/uplink"
+"""On an interface that an edge reaches a network outside by."""
 PEER: Final = "ncp/peer"
 """On a port that only watches the way to another node: its name."""
 
@@ -49,6 +51,7 @@ class InterfaceRow:
     options: Mapping[str, str] = field(default_factory=dict)
     mac: str | None = None
     mtu_request: int | None = None
+    tag: int | None = None  # the port's VLAN
     external_ids: Mapping[str, str] = field(default_factory=dict)
     bfd: Mapping[str, str] = field(default_factory=dict)
 
@@ -166,13 +169,20 @@ class SetInterface(NamedTuple):
     columns: Mapping[str, object]
 
 
+class SetPort(NamedTuple):
+    """Set some columns of a port."""
+
+    name: str
+    columns: Mapping[str, object]
+
+
 class RemovePort(NamedTuple):
-    """Remove a port with its interface."""
+    """Remove a port of ours with its interface."""
 
     name: str
 
 
-Change = CreateBridge | SetBridge | NameTables | AddPort | SetInterface | RemovePort
+Change = CreateBridge | SetBridge | NameTables | AddPort | SetInterface | SetPort | RemovePort
 
 
 def node_rows(
