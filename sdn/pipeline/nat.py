@@ -14,7 +14,7 @@ NAT: Final = (
         "Translate the sender of a new connection to the address its pod, its service or its namespace has outside. What is for the node "
         "itself, and pods that keep their own addresses, pass; a pod that has no address there yet does not.",
         matches=frozenset({"ct_state", *_SENDER, "ip_proto", "ipv4_dst", "ipv6_dst"}),
-        writes=frozenset({"ipv4_src", "ipv6_src"}),
+        writes=frozenset({"ipv4_src", "ipv6_src", "ct_mark"}),
         goes_to=("snat_done", "deliver"),
         miss=Miss(table="deliver"),
         observes="source translated",
