@@ -46,6 +46,7 @@ def segments(world: World, show: Callable[..., None]) -> None:
         Column("router"),
         Column("gateways"),
         Column("snat"),
+        Column("domain", wide=True),
         Column("ports", right=True),
     )
     show(rows.segments(world), columns)
@@ -64,6 +65,8 @@ def routers(world: World, show: Callable[..., None]) -> None:
         Column("uplink"),
         Column("segments", fold=True),
         Column("interfaces", fold=True),
+        Column("namespaces", wide=True, fold=True),
+        Column("made_by"),
     )
     show(rows.routers(world), columns)
 
@@ -120,6 +123,7 @@ def namespaces(world: World, show: Callable[..., None]) -> None:
         Column("segments", fold=True),
         Column("subnets", fold=True),
         Column("router", wide=True),
+        Column("domain", wide=True),
         Column("snat"),
         Column("ports", right=True),
         Column("resting", right=True),

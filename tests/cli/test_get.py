@@ -45,6 +45,7 @@ def test_segments_by_any_name(ncp, lab, kind):
         "router": "blue",
         "gateways": ["10.4.0.1/24", "fd00:10:4::1/64"],
         "snat": True,
+        "domain": None,
         "ports": 1,
     }
 
