@@ -228,7 +228,9 @@ class Accounts:
         have, domain, router = tenant.segments[0], self.domain_asked(tenant.record), self.router_asked(tenant.record)
         tenant.errors.pop(r.ERROR_DOMAIN, None)
         tenant.errors.pop(r.ERROR_ROUTER, None)
-        if domain != have.domain:
+        if isinstance(domain, Failure):
+            tenant.errors[r.ERROR_DOMAIN] = domain
+        elif domain != have.domain:
             name = next((each.name for each in self.layout.domains if each.number == have.domain), "")
             place = f"in routing domain {name or have.domain}" if have.domain else "in no routing domain of its own"
             text = f"the namespace is {place}; {r.ROUTING_DOMAIN} is followed when it is created"
