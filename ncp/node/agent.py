@@ -357,8 +357,9 @@ class NodeAgent:
     def _keep_ways(self, here: TransportNode, gateways: list[Address], mtu: int) -> None:
         """Routes into the overlay, and what services ask of the kernel. As long as services are not known, theirs stay."""
         leg, node = self._services.leg, self._node_object()
+        links = [each.address for uplink in self.uplinks.wanted for each in uplink.addresses]
         if node is not None:
-            keep_networks(self._kube, node, self._node_port.networks(here.addresses))
+            keep_networks(self._kube, node, self._node_port.networks((*here.addresses, *links)))
         try:
             # What the node's own network answers to those whom the switch gave another address goes back there.
             stand_ins = (Prefix(each.family, each.value, WIDTH[each.family]) for each in ITSELF)
@@ -366,7 +367,7 @@ class NodeAgent:
             self._node_port.ensure_routes(prefixes, gateways, here.addresses, mtu, prune=leg is not None)
         finally:  # a service may ask for a route that somebody else has: the rest is done all the same
             if leg is not None:
-                self._node_port.ensure_services(leg, here.addresses, gateways, mtu)
+                self._node_port.ensure_services(leg, here.addresses, gateways, mtu, links=links)
 
     def edge_status(self) -> dict[str, Any]:
         """How this node stands as an edge."""

@@ -9,15 +9,18 @@ from sdn.openflow.session import Switch
 from sdn.openflow.values import PacketIn
 from sdn.pipeline.flow import Action, Output, Resubmit, SetField
 from sdn.pipeline.registers import (
+    FROM_NODE,
     FROM_POD,
     GATEWAY_MAC,
     NEXT_HOP_MAC,
     NODE_MAC,
     NODE_MAC_MASK,
+    NODE_PORT,
     OUTPUT,
     ROUTER,
     SEGMENT,
     SOURCE,
+    ZONE,
 )
 from sdn.pipeline.tables import PIPELINE, T
 from sdn.reject import rejection
@@ -39,7 +42,15 @@ def answer(switch: Switch, packet: PacketIn, intent: Intent, mtu: int) -> None:
             switch.packet_out(fragment, onward, in_port=in_port)
     else:
         for frame in icmp.answers(intent, packet.userdata, packet.table, dict(packet.metadata), packet.data, mtu):
-            switch.packet_out(frame, (Output(in_port),))
+            switch.packet_out(frame, _to_sender(packet), in_port=in_port)
+
+
+def _to_sender(packet: PacketIn) -> tuple[Action, ...]:
+    """Back to where a packet came from. What came by the node may have been translated: so is what is said of it, as of its connection."""
+    in_port = packet.metadata["in_port"]
+    if (packet.metadata.get(SOURCE.register, 0) & SOURCE.mask) >> SOURCE.low != FROM_NODE:
+        return (Output(in_port),)
+    return SOURCE.set(FROM_POD), OUTPUT.set(NODE_PORT), ZONE.set(NODE_PORT), Resubmit(T["ingress_track"])
 
 
 def _reject(switch: Switch, packet: PacketIn, intent: Intent) -> None:
