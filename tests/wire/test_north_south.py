@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
-from scapy.layers.inet6 import ICMPv6TimeExceeded, IPv6
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6TimeExceeded, IPv6
 from scapy.layers.l2 import Ether
 
 from labs.execute import of_external
@@ -151,7 +151,7 @@ def _path(wire: Wire, pod: str, address: str) -> list[str]:
             / b"who"
         )
         answer = wire.exchange(
-            pod, bytes(frame), lambda p: ICMP in p or ICMPv6TimeExceeded in p or b"who" in bytes(p)[60:]
+            pod, bytes(frame), lambda p: any(kind in p for kind in (ICMP, ICMPv6TimeExceeded, ICMPv6DestUnreach))
         )
         found.append((answer[-1][IP] if IP in answer[-1] else answer[-1][IPv6]).src)
         if found[-1] == address:
