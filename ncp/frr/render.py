@@ -146,6 +146,8 @@ def _family(speaker: Speaker, family: int) -> Iterable[str]:
     for each in speaker.neighbors:
         if each.address.family == family:
             yield f"  neighbor {each.address} activate"
+            # What it told is kept as it was, so that another policy can be asked about it without asking the neighbor again.
+            yield f"  neighbor {each.address} soft-reconfiguration inbound"
             yield f"  neighbor {each.address} route-map NCP-IN in"
             yield f"  neighbor {each.address} route-map NCP-OUT out"
 

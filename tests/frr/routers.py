@@ -32,6 +32,7 @@ class Router:
     """One of the two, with what it was last told."""
 
     netns: str
+    middle: str
     daemons: Daemons
     speaker: Speaker
 
@@ -45,6 +46,14 @@ class Router:
 
     def peers(self) -> dict[str, Peer]:
         return {str(each.address): each for each in self.daemons.peers()}
+
+    def cut(self, cable: int = 0) -> None:
+        """Lose every packet of a cable, while both ends see the link up."""
+        ip("link", "set", f"r1c{cable}", "nomaster", netns=self.middle)
+
+    def mend(self, cable: int = 0) -> None:
+        """Undo :meth:`cut`."""
+        ip("link", "set", f"r1c{cable}", "master", f"sw{cable}", netns=self.middle)
 
     def up(self) -> bool:
         return all(each.up for each in self.daemons.peers())
@@ -61,17 +70,17 @@ class Router:
 def routers(directory: Path, cables: int = 1, **neighbor: object) -> Iterator[tuple[Router, Router]]:
     """AS 65001 and AS 65002, started and peering over each cable in both families."""
     with contextlib.ExitStack() as stack:
-        names = [stack.enter_context(namespace("frr")) for _ in range(2)]
+        *names, middle = (stack.enter_context(namespace("frr")) for _ in range(3))
         made = []
         for number, netns in enumerate(names, 1):
             ip("link", "set", "lo", "up", netns=netns)
             rundir = directory / f"r{number}"
             stack.callback(stop, rundir)
             made.append(
-                Router(netns, Daemons(rundir, netns), Speaker(65000 + number, parse_address(f"1.1.1.{number}")))
+                Router(netns, middle, Daemons(rundir, netns), Speaker(65000 + number, parse_address(f"1.1.1.{number}")))
             )
         for cable in range(cables):
-            _connect(names, cable)
+            _connect(names, middle, cable)
         for number, router in enumerate(made, 1):
             peers = tuple(
                 Neighbor(parse_address(address), 65000 + 3 - number, **neighbor)
@@ -82,9 +91,12 @@ def routers(directory: Path, cables: int = 1, **neighbor: object) -> Iterator[tu
         yield made[0], made[1]
 
 
-def _connect(names: list[str], cable: int) -> None:
-    ip("link", "add", f"up{cable}", "netns", names[0], "type", "veth", "peer", f"up{cable}", "netns", names[1])
+def _connect(names: list[str], middle: str, cable: int) -> None:
+    ip("link", "add", f"sw{cable}", "up", "type", "bridge", netns=middle)
     for number, netns in enumerate(names, 1):
+        far = f"r{number}c{cable}"
+        ip("link", "add", f"up{cable}", "netns", netns, "type", "veth", "peer", far, "netns", middle)
+        ip("link", "set", far, "up", "master", f"sw{cable}", netns=middle)
         ip("addr", "add", f"10.9.{cable}.{number}/24", "dev", f"up{cable}", netns=netns)
         ip("addr", "add", f"fd09:{cable + 1}::{number}/64", "dev", f"up{cable}", "nodad", netns=netns)
         ip("link", "set", f"up{cable}", "up", netns=netns)

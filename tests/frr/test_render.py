@@ -92,7 +92,7 @@ def test_old_and_difference_make_new(before, after):
                     each for each in held if each != (above, gone) and (*above, gone) != each.above[: len(above) + 1]
                 }
             else:
-                assert gone.startswith("neighbor ") and len(gone.split()) == 2, line
+                assert gone.split()[:-1] == ["neighbor"], line
                 held = {each for each in held if not each.line.startswith(f"{gone} ")}
         else:
             held.add(Statement(above, line))
