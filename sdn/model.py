@@ -54,7 +54,9 @@ class LogicalSwitch:
     gateways: tuple[Interface, ...]
     origin: Origin
     snat: bool = True
-    translated: tuple[Address, ...] = ()  # whom its pods are outside, at most one address a family; none yet: they do not get out
+    translated: tuple[
+        Address, ...
+    ] = ()  # whom its pods are outside, at most one address a family; none yet: they do not get out
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,9 @@ class Intent:
     algorithm: Algorithm = "even"
     services: Mapping[str, VirtualServer] = field(default_factory=dict)  # by "namespace/name"
     slices: Mapping[str, Mapping[str, Slice]] = field(default_factory=dict)  # by service, then by the slice's own name
-    snat_families: frozenset[int] = frozenset()  # where pods are translated on their way out, unless their segment is not
+    snat_families: frozenset[int] = (
+        frozenset()
+    )  # where pods are translated on their way out, unless their segment is not
     bindings: Mapping[str, Binding] = field(default_factory=dict)  # by name
 
     def replace(self, **changes: Any) -> Intent:

@@ -54,7 +54,9 @@ class VirtualServer:
     affinity: int = 0  # seconds a client stays with a member; 0: it does not
     local: frozenset[Scope] = frozenset()  # where only members of the packet's own node count
     takes_unready: bool = False
-    translated: tuple[Address, ...] = ()  # whom its members are outside, at most one address a family; none: as their namespace
+    translated: tuple[
+        Address, ...
+    ] = ()  # whom its members are outside, at most one address a family; none: as their namespace
 
     @property
     def addresses(self) -> tuple[Address, ...]:

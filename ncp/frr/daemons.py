@@ -34,10 +34,10 @@ class Daemons:
     One thread at a time.
     """
 
-    def __init__(self, rundir: Path, netns: str = "", programs: Path = PROGRAMS) -> None:
+    def __init__(self, rundir: Path, netns: str = "", programs: Path | None = None) -> None:
         self.rundir = rundir
         self._netns = netns
-        self._programs = programs
+        self._programs = programs or PROGRAMS
 
     def ensure(self, configuration: str) -> tuple[str, ...]:
         """Start what does not run, and bring all to a configuration (:func:`ncp.frr.render.render`); who was started.

@@ -26,6 +26,7 @@ from ncp.kube.resources import INTENT, INTENT_CUSTOM
 from ncp.node import packetin, views
 from ncp.node.api import NodeApi
 from ncp.node.condition import NodeCondition
+from ncp.node.edge import Edge
 from ncp.node.enforced import POLICY_KINDS
 from ncp.node.firewall_log import FirewallLog
 from ncp.node.healthports import HealthPorts
@@ -127,6 +128,17 @@ class NodeAgent:
             HealthPorts(place.netns, self.metrics.health_ports_failing),
             on_change=lambda: self._wake.set(),
         )
+        self.edge = Edge(
+            settings,
+            place.node,
+            place.api_socket.parent / "frr",
+            place.netns,
+            kube,
+            intent=lambda: self._known()[0],
+            wait=self.loop.wait_other,
+            node=self._node_object,
+            on_state=self.metrics.routing,
+        )
         self._plumber = PodPlumber(place.netns)
         self.cni = CniServer(place.cni_socket, PodRealiser(self.network, self.ovsdb, self._plumber))
         self.api = NodeApi(place.api_socket, views.paths(self))
@@ -145,6 +157,7 @@ class NodeAgent:
         self._reporter.start()
         self._realised.start()
         self._services.start()
+        self.edge.start()
         self.inputs.start()
         self.api.start()
         self.cni.start()
@@ -168,6 +181,7 @@ class NodeAgent:
         self.cni.stop()
         self.api.stop()
         self.inputs.stop()
+        self.edge.stop()
         self._services.stop()
         self.loop.stop()
         self.switch.stop()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ncp.node.audit import foreign_match, key_of
+from ncp.node.bgp import view_of
 from ncp.node.rulestats import rule_statistics
 from ncp.node.servicestats import range_statistics, service_statistics
 from sdn.model import Origin
@@ -24,6 +25,7 @@ def paths(agent: NodeAgent) -> dict[str, Callable[[], Any]]:
         "/v1/flows": lambda: flows(agent),
         "/v1/rules": lambda: rules(agent),
         "/v1/services": lambda: services(agent),
+        "/v1/bgp": lambda: view_of(agent.edge.state, agent.place.node),
         "/v1/firewall-log": lambda: {"node": agent.place.node, "lines": agent.firewall_log.lines()},
     }
 

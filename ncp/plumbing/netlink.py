@@ -13,12 +13,13 @@ import sys
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from ipam.address import WIDTH, Address
+from ipam.address import WIDTH, Address, Prefix, parse_interface, parse_prefix
 
 FAMILY: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 FAMILY_OF: Final = {kernel: family for family, kernel in FAMILY.items()}
 NTF_PROXY: Final = 8
 
+_LINK_LOCAL: Final = tuple(map(parse_prefix, ("127.0.0.0/8", "169.254.0.0/16", "fe80::/10")))
 _SOL_NETLINK: Final = 270
 _STRICT: Final = 12
 _ROOM: Final = 1 << 18
@@ -159,6 +160,28 @@ def addresses() -> list[AddressRow]:
         if (family := FAMILY_OF.get(kernel)) is not None:  # of a point-to-point device, IFA_LOCAL is the own one
             found.append(AddressRow(family, _text(family, attributes.get(2) or attributes.get(1)), length, device))
     return found
+
+
+def links(*, without: str = "") -> tuple[Prefix, ...]:
+    """Networks on the links of the thread's network namespace, sorted: those of one address or link-local ones aside, and those
+    of one device.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    found = set()
+    for row in addresses():
+        if row.length < WIDTH[row.family] and (not without or _name_of(row.device) != without):
+            found.add(parse_interface(f"{row.address}/{row.length}").prefix)
+    return tuple(sorted(each for each in found if not any(each in network for network in _LINK_LOCAL)))
+
+
+def _name_of(device: int) -> str:
+    """Of a device's number; empty where it has gone."""
+    try:
+        return socket.if_indextoname(device)
+    except OSError:
+        return ""
 
 
 def proxies(family: int) -> list[ProxyRow]:

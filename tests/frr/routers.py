@@ -13,7 +13,7 @@ from ipam.address import parse_address, parse_prefix
 from ncp.frr.daemons import Daemons, stop
 from ncp.frr.model import Neighbor, Peer, Speaker
 from ncp.frr.render import render
-from tests.support.netns import ip, namespace
+from tests.support.netns import ip, namespace, run_in
 
 T = TypeVar("T")
 
@@ -74,6 +74,8 @@ def routers(directory: Path, cables: int = 1, **neighbor: object) -> Iterator[tu
         made = []
         for number, netns in enumerate(names, 1):
             ip("link", "set", "lo", "up", netns=netns)
+            # A link-local address that is still tried for two seconds would keep IPv6 sessions waiting.
+            run_in(netns, "sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
             rundir = directory / f"r{number}"
             stack.callback(stop, rundir)
             made.append(
