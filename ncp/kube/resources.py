@@ -70,6 +70,7 @@ CLUSTER_NETWORK_POLICIES: Final = Resource(
     "policy.networking.k8s.io", "v1alpha2", "clusternetworkpolicies", "ClusterNetworkPolicy", False
 )
 SECURITY_POLICIES: Final = Resource("crd.nsx.vmware.com", "v1alpha1", "securitypolicies", "SecurityPolicy", True)
+STATIC_ROUTES: Final = Resource("crd.nsx.vmware.com", "v1alpha1", "staticroutes", "StaticRoute", True)
 
 INTENT: Final = (NODES, NAMESPACES, PODS, NETWORK_POLICIES, SERVICES, ENDPOINT_SLICES)
 """What the network follows from, served by every API server."""

@@ -12,6 +12,7 @@ from typing import Final
 
 from ipam.address import Prefix
 from ncp.frr.daemons import Daemons, stop
+from ncp.frr.model import Speaker
 from ncp.frr.render import render
 from ncp.frr.vty import FrrError
 from ncp.kube.client import Kube
@@ -19,8 +20,10 @@ from ncp.kube.errors import ApiError
 from ncp.kube.reflector import Json
 from ncp.kube.resources import NODES
 from ncp.node.bgp import BGP, RouterState, annotation_of, is_edge, speaker_of
-from ncp.plumbing.namespace import Namespace, NamespaceMissing, NetworkError, sysctl
+from ncp.node.static import StaticRoutes
+from ncp.plumbing.namespace import Namespace, NamespaceMissing, sysctl
 from ncp.plumbing.netlink import links
+from ncp.plumbing.routes import Route, routes
 from ncp.settings import Settings
 from ncp.translate.objects import annotation
 from sdn.model import Intent
@@ -56,6 +59,7 @@ class Edge:
         on_state: Callable[[RouterState], None] = lambda state: None,
     ) -> None:
         self.state = RouterState()
+        self.is_edge = False
         self._settings = settings
         self._me = me
         self._rundir = rundir
@@ -66,6 +70,7 @@ class Edge:
         self._wait = wait
         self._node = node
         self._on_state = on_state
+        self._static = StaticRoutes(kube, me, self._namespace)
         self._told = RouterState()
         self._patient_until = 0.0
         self._stopping = threading.Event()
@@ -73,6 +78,7 @@ class Edge:
 
     def start(self) -> None:
         """Start the thread."""
+        self._static.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -80,7 +86,16 @@ class Edge:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._static.stop()
         self._namespace.close()
+
+    def routes(self) -> tuple[Route, ...]:
+        """The node's routes as the kernel has them.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        return self._namespace.call(lambda ipr: routes())
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -95,12 +110,20 @@ class Edge:
 
     def _keep(self, intent: Intent) -> None:
         speaker = None
-        if self._settings.bgp.local_as is not None and is_edge(self._node(), intent, self._me):
+        if edge := is_edge(self._node(), intent, self._me):
             try:
-                speaker = speaker_of(self._settings, intent, self._me, self._namespace.call(lambda ipr: self._links()))
-            except (NamespaceMissing, NetworkError, OSError) as error:
+                links = self._namespace.call(lambda ipr: self._links())
+            except (NamespaceMissing, OSError) as error:
                 self._now(replace(self.state, fault=f"the node's links cannot be read: {error}"))
                 return
+            self._static.keep(intent, links)
+            speaker = speaker_of(self._settings, intent, self._me, links)
+        else:
+            self._static.withdraw()
+        self.is_edge = edge
+        self._speak(speaker)
+
+    def _speak(self, speaker: Speaker | None) -> None:
         if speaker is None:
             if self._rundir.exists():
                 log.info("node %s speaks BGP no more; ending %s", self._me, ", ".join(stop(self._rundir)) or "nothing")

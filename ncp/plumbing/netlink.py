@@ -19,7 +19,7 @@ FAMILY: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 FAMILY_OF: Final = {kernel: family for family, kernel in FAMILY.items()}
 NTF_PROXY: Final = 8
 
-_LINK_LOCAL: Final = tuple(map(parse_prefix, ("127.0.0.0/8", "169.254.0.0/16", "fe80::/10")))
+LINK_LOCAL: Final = tuple(map(parse_prefix, ("127.0.0.0/8", "169.254.0.0/16", "fe80::/10")))
 _SOL_NETLINK: Final = 270
 _STRICT: Final = 12
 _ROOM: Final = 1 << 18
@@ -35,6 +35,8 @@ _GET_RULE: Final = 34
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")
 _ADDRESS: Final = struct.Struct("=BBBBI")
 _RULE: Final = struct.Struct("=BBBBBBBBI")
+_HOP: Final = struct.Struct("=HBBi")
+_UNICAST: Final = 1
 _PORTS: Final = struct.Struct("=HH")
 _NEIGHBOUR: Final = struct.Struct("=BBHiHBB")
 _CLONED: Final = 0x200  # a cached exception, as path MTU discovery makes them: not a row of the table
@@ -54,6 +56,16 @@ class RouteRow(NamedTuple):
     gateway: str
     source: str
     mtu: int  # 0: the device's
+
+
+class TableRow(NamedTuple):
+    """One unicast route of a table, with every next hop: gateway (empty: on the device's own link) and number of the device."""
+
+    destination: str
+    length: int
+    protocol: int  # who made it
+    metric: int
+    hops: tuple[tuple[str, int], ...]
 
 
 class AddressRow(NamedTuple):
@@ -117,6 +129,42 @@ def routes(family: int, *, table: int, protocol: int, device: int) -> list[Route
     return found
 
 
+def table(family: int, number: int) -> list[TableRow]:
+    """Unicast routes of one table, in the thread's network namespace.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    found = []
+    for body in _dump(_GET_ROUTE, _ROUTE.pack(FAMILY[family], 0, 0, 0, 0, 0, 0, 0, 0) + _word(15, number)):
+        _, length, _, _, _, made_by, _, kind, flags = _ROUTE.unpack_from(body)
+        if kind != _UNICAST or flags & _CLONED:
+            continue
+        said = _attributes(body, _ROUTE.size)
+        destination = _text(family, said.get(1)) or ("0.0.0.0" if family == 4 else "::")
+        hops = _hops(family, said.get(9, b"")) or ((_gateway(family, said), _whole(said.get(4))),)
+        found.append(TableRow(destination, length, made_by, _whole(said.get(6)), hops))
+    return found
+
+
+def _hops(family: int, content: bytes) -> tuple[tuple[str, int], ...]:
+    """The next hops of RTA_MULTIPATH."""
+    found, at = [], 0
+    while at + _HOP.size <= len(content):
+        length, _, _, device = _HOP.unpack_from(content, at)
+        found.append((_gateway(family, _attributes(content[at : at + length], _HOP.size)), device))
+        at += (length + 3) & ~3
+    return tuple(found)
+
+
+def _gateway(family: int, said: Attributes) -> str:
+    """RTA_GATEWAY, or RTA_VIA where the router's address is of the other family."""
+    if via := said.get(18):
+        kernel = int.from_bytes(via[:2], sys.byteorder)
+        return _text(FAMILY_OF[kernel], via[2:]) if kernel in FAMILY_OF else ""
+    return _text(family, said.get(5))
+
+
 def rules(family: int) -> list[RuleRow]:
     """Policy rules of the thread's network namespace, in their order.
 
@@ -171,12 +219,12 @@ def links(*, without: str = "") -> tuple[Prefix, ...]:
     """
     found = set()
     for row in addresses():
-        if row.length < WIDTH[row.family] and (not without or _name_of(row.device) != without):
+        if row.length < WIDTH[row.family] and (not without or name_of(row.device) != without):
             found.add(parse_interface(f"{row.address}/{row.length}").prefix)
-    return tuple(sorted(each for each in found if not any(each in network for network in _LINK_LOCAL)))
+    return tuple(sorted(each for each in found if not any(each in network for network in LINK_LOCAL)))
 
 
-def _name_of(device: int) -> str:
+def name_of(device: int) -> str:
     """Of a device's number; empty where it has gone."""
     try:
         return socket.if_indextoname(device)
