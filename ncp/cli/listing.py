@@ -34,6 +34,8 @@ ALIASES = {
     "service": "services",
     "svc": "services",
     "virtual-servers": "services",
+    "peers": "bgp",
+    "route": "routes",
 }
 STATE_STYLE = good_or_bad(
     "learned", "realised", "decided", "host network", "ended", "ok", "in step", "elsewhere", "working"

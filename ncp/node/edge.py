@@ -112,11 +112,11 @@ class Edge:
         speaker = None
         if edge := is_edge(self._node(), intent, self._me):
             try:
-                links = self._namespace.call(lambda ipr: self._links())
+                links, running = self._namespace.call(lambda ipr: self._links())
             except (NamespaceMissing, OSError) as error:
                 self._now(replace(self.state, fault=f"the node's links cannot be read: {error}"))
                 return
-            self._static.keep(intent, links)
+            self._static.keep(intent, links, running)
             speaker = speaker_of(self._settings, intent, self._me, links)
         else:
             self._static.withdraw()
@@ -141,11 +141,12 @@ class Edge:
             found = RouterState(speaker, fault=str(error), restarts=restarts)
         self._now(found)
 
-    def _links(self) -> tuple[Prefix, ...]:
-        """Networks on the node's links; the same paths always take the same way, so that answers of a connection are not reordered."""
+    def _links(self) -> tuple[tuple[Prefix, ...], tuple[Prefix, ...]]:
+        """Networks on the node's links, and on those that work. Packets of a connection take one way of several, so that they are
+        not reordered."""
         for family in ("ipv4", "ipv6"):
             sysctl(f"net/{family}/fib_multipath_hash_policy", "1")
-        return links(without=OVERLAY)
+        return links(without=OVERLAY), links(without=OVERLAY, running=True)
 
     def _now(self, state: RouterState) -> None:
         """Note what is so now, and tell what others should know."""

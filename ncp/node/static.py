@@ -41,10 +41,10 @@ class StaticRoutes:
         """End; routes stay."""
         self._objects.stop()
 
-    def keep(self, intent: Intent, links: tuple[Prefix, ...]) -> None:
+    def keep(self, intent: Intent, links: tuple[Prefix, ...], running: tuple[Prefix, ...]) -> None:
         """Make the routes as the objects ask; the node that traffic leaves by writes on them what became of it.
 
-        As long as not all objects are known, routes stay as they are.
+        ``links`` are the networks on the node's links, ``running`` those on links that work. As long as not all objects are known, routes stay as they are.
 
         Raises:
             OSError: the kernel refused to list its routes.
@@ -60,7 +60,7 @@ class StaticRoutes:
             "on a link of this node": links,
             "of a node": [Prefix(each.family, each.value, WIDTH[each.family]) for each in nodes],
         }
-        wanted, verdicts = static_routes(objects.values(), taken, links, self._me)
+        wanted, verdicts = static_routes(objects.values(), taken, running, self._me)
         refused = self._namespace.call(lambda ipr: ensure(ipr, wanted))
         if intent.tier0.exit_node == self._me:
             for name, verdict in verdicts.items():

@@ -28,6 +28,9 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 _ERROR: Final = 2
 _DONE: Final = 3
 _DUMP: Final = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+_GET_LINK: Final = 18
+_LINK: Final = struct.Struct("=BxHiII")
+_RUNNING: Final = 0x40  # IFF_RUNNING
 _GET_ADDRESS: Final = 22
 _GET_ROUTE: Final = 26
 _GET_NEIGHBOUR: Final = 30
@@ -210,16 +213,22 @@ def addresses() -> list[AddressRow]:
     return found
 
 
-def links(*, without: str = "") -> tuple[Prefix, ...]:
+def links(*, without: str = "", running: bool = False) -> tuple[Prefix, ...]:
     """Networks on the links of the thread's network namespace, sorted: those of one address or link-local ones aside, and those
-    of one device.
+    of one device. ``running``: only where the other end of the cable is there.
 
     Raises:
         OSError: the kernel refused.
     """
+    devices = dict[int, tuple[str, bool]]()
+    for body in _dump(_GET_LINK, _LINK.pack(0, 0, 0, 0, 0)):
+        _, _, index, flags, _ = _LINK.unpack_from(body)
+        name = _attributes(body, _LINK.size).get(3, b"").rstrip(b"\0").decode()
+        devices[index] = name, bool(flags & _RUNNING)
     found = set()
     for row in addresses():
-        if row.length < WIDTH[row.family] and (not without or name_of(row.device) != without):
+        name, runs = devices.get(row.device, ("", False))
+        if row.length < WIDTH[row.family] and name != without and (runs or not running):
             found.add(parse_interface(f"{row.address}/{row.length}").prefix)
     return tuple(sorted(each for each in found if not any(each in network for network in LINK_LOCAL)))
 

@@ -40,7 +40,7 @@ def static_routes(
     Args:
         objects: StaticRoutes.
         taken: networks no route may be to, by what they are; a default route may be all the same, as others are longer.
-        links: networks on the node's links.
+        links: networks on links of the node that work.
         where: the node's name.
     """
     near = tuple(links)
@@ -76,7 +76,9 @@ def _verdict(hops: tuple[Address, ...], reached: tuple[Address, ...], links: Ite
         return Verdict(True, "ROUTE_REALISED", f"node {where} routes it by {', '.join(map(str, reached))}")
     on = ", ".join(map(str, links)) or "none"
     rest = f"; {', '.join(map(str, reached))} is used alone" if reached else ""
-    return Verdict(False, "NEXT_HOP_UNREACHABLE", f"spec.nextHops {lost} is on no link of node {where} ({on}){rest}")
+    return Verdict(
+        False, "NEXT_HOP_UNREACHABLE", f"spec.nextHops {lost} is on no link of node {where} that works ({on}){rest}"
+    )
 
 
 def _read(spec: Mapping) -> tuple[Prefix, tuple[Address, ...]]:

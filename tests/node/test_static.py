@@ -137,6 +137,18 @@ def test_a_route_lost_with_its_device_comes_back_with_it(agent):
     wait(lambda: agent.static() and agent.condition("r")[0] == "True", "back")
 
 
+def test_of_two_next_hops_the_one_that_is_left_serves(agent):
+    agent.apply("four", "203.0.113.0/24", "192.168.10.1", "192.168.11.1")
+    agent.apply("six", "2001:db8::/32", "fd00:10::1", "fd00:11::1")
+    wait(lambda: len(agent.static()) == 2, "made")
+    ip("link", "set", "far0", "down", netns=agent.netns)
+    left = {"203.0.113.0/24": ["192.168.11.1"], "2001:db8::/32": ["fd00:11::1"]}
+    wait(lambda: agent.static() == left, "the other alone")
+    wait(lambda: agent.condition("four") == ("False", "NEXT_HOP_UNREACHABLE"), "said")
+    ip("link", "set", "far0", "up", netns=agent.netns)
+    wait(lambda: all(len(each) == 2 for each in agent.static().values()), "both again")
+
+
 def test_routes_of_objects_that_went_while_no_agent_ran_are_removed(agent):
     agent.apply("r", "203.0.113.0/24", "192.168.10.1")
     agent.apply("s", "198.51.100.0/24", "192.168.10.1")

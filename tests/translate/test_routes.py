@@ -50,7 +50,7 @@ def test_a_default_route_overlaps_nothing():
         (route("r", "192.168.10.128/25", "192.168.10.1"), "NETWORK_OVERLAPS", "192.168.10.0/24"),
         (route("r", "169.254.7.0/24", "192.168.10.1"), "NETWORK_OVERLAPS", "169.254.0.0/16"),
         (route("r", "fe80:1::/32", "fd00:10::1"), "NETWORK_OVERLAPS", "fe80::/10"),
-        (route("r", "203.0.113.0/24", "192.168.99.1"), "NEXT_HOP_UNREACHABLE", "192.168.99.1 is on no link of node node1"),
+        (route("r", "203.0.113.0/24", "192.168.99.1"), "NEXT_HOP_UNREACHABLE", "192.168.99.1 is on no link of node node1 that works"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_routed_says_why(obj, reason, words):
