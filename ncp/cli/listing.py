@@ -37,6 +37,8 @@ ALIASES = {
     "service": "services",
     "svc": "services",
     "virtual-servers": "services",
+    "peers": "bgp",
+    "route": "routes",
 }
 STATE_STYLE = good_or_bad(
     "learned",

@@ -26,6 +26,7 @@ from ncp.kube.resources import EDGE_LEASE, INTENT, INTENT_CUSTOM, LEASES
 from ncp.node import packetin, views
 from ncp.node.api import NodeApi
 from ncp.node.condition import NodeCondition
+from ncp.node.edge import Edge
 from ncp.node.edge_election import EdgeElection
 from ncp.node.edge_health import Signs
 from ncp.node.edges import uplinks_of
@@ -148,6 +149,17 @@ class NodeAgent:
             self._exit_changed,
             self.metrics,
         )
+        self.edge = Edge(
+            settings,
+            place.node,
+            place.api_socket.parent / "frr",
+            place.netns,
+            kube,
+            intent=lambda: self._known()[0],
+            wait=self.loop.wait_other,
+            node=self._node_object,
+            on_state=self.metrics.routing,
+        )
         self._plumber = PodPlumber(place.netns)
         self.cni = CniServer(place.cni_socket, PodRealiser(self.network, self.ovsdb, self._plumber))
         self.api = NodeApi(place.api_socket, views.paths(self))
@@ -167,6 +179,7 @@ class NodeAgent:
         self._realised.start()
         self._services.start()
         self._election.start()
+        self.edge.start()
         self.inputs.start()
         self.api.start()
         self.cni.start()
@@ -192,6 +205,7 @@ class NodeAgent:
         self.api.stop()
         self.inputs.stop()
         self._election.stop()
+        self.edge.stop()
         self._services.stop()
         self.loop.stop()
         self.switch.stop()
