@@ -35,7 +35,11 @@ class RouterState:
 
     def _news(self) -> tuple[object, ...]:
         asn = self.speaker.asn if self.speaker else None
-        return asn, self.fault, tuple((each.address, each.asn, each.up, each.reason) for each in self.peers)
+        return (
+            asn,
+            self.fault,
+            tuple((each.address, each.asn, each.up, each.bfd == "up", each.reason) for each in self.peers),
+        )
 
 
 def is_edge(node: Object | None, intent: Intent, me: str) -> bool:

@@ -72,6 +72,7 @@ def test_others_hear_of_sessions_and_reasons_not_of_counts():
     assert not state(DOWN).tells_other(state(replace(DOWN, state="Connect")))
     assert state(UP).tells_other(state(DOWN))
     assert state(DOWN).tells_other(state(replace(DOWN, reason="Cease/BFD Down")))
+    assert state(UP).tells_other(state(replace(UP, bfd="down")))
     assert state(fault="zebra is not there").tells_other(state())
     assert state().tells_other(RouterState())
 
