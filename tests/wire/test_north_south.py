@@ -25,7 +25,7 @@ from ncp.probe.run import ask
 from ncp.probe.wire import packet_socket
 from tests.support.lab import Lab
 from tests.wire.conftest import Wire
-from tests.wire.serving import EXTERNAL, SCTP, TCP, at, own_address, says, seen
+from tests.wire.serving import EXTERNAL, SCTP, TCP, at, own_address, policy, says, seen
 from tests.wire.serving import UDP as DATAGRAM
 
 SERVED = 7000
@@ -295,6 +295,22 @@ def configured(wire: Wire, section: str, *lines: str) -> Iterator[None]:
         ini.write_text(before)
         for node in ("node1", "node2", "node3"):
             wire.lab.restart("node", node)
+
+
+def test_rules_at_a_sender_see_the_address_that_is_asked_for(wire, kube, server):
+    """A pod that may send to one address outside alone, to somebody bound to that address."""
+    with binding(wire, "red/c") as found:
+        only = {"to": [{"ipBlock": {"cidr": f"{found[4]}/32"}}]}
+        spec = {"podSelector": {"matchLabels": {"app": "a"}}, "policyTypes": ["Egress"], "egress": [only]}
+        with policy(wire, kube, "only-outside", spec):
+            assert says(wire, "red/a", found[4], 8080) == "silence", "rules see the pod"
+            with configured(wire, "nsx_v3", "natfirewallmatch = MATCH_EXTERNAL_ADDRESS"):
+                wire.lab.wait(lambda: says(wire, "red/a", found[4], 8080) == "c", "rules see the address outside")
+                assert seen(wire, "red/a", found[4], 8080) == outside(wire, "red")[4], "it came by the edge"
+                assert says(wire, "red/a", own_address(wire, "red/c", 4), 8080) == "silence"
+            with configured(wire, "nsx_v3", "natfirewallmatch = BYPASS"):
+                wire.lab.wait(lambda: says(wire, "red/a", found[4], 8080) == "c", "no rule is asked")
+                assert seen(wire, "red/a", found[4], 8080) == own_address(wire, "red/a", 4)
 
 
 def test_what_no_port_is_left_for_is_dropped_and_counted(wire, server):
