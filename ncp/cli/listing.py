@@ -37,6 +37,9 @@ ALIASES = {
     "service": "services",
     "svc": "services",
     "virtual-servers": "services",
+    "snat": "nat",
+    "dnat": "nat",
+    "translations": "nat",
 }
 STATE_STYLE = good_or_bad(
     "learned",
