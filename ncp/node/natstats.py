@@ -36,8 +36,8 @@ class Translation(NamedTuple):
 def translations(program: Program, intent: Intent, installed: Iterable[InstalledFlow]) -> list[dict[str, Any]]:
     """A row for every translation here, with what its flows counted.
 
-    ``hits`` are first packets of connections (one that is sent again, as it was not answered, counts again); ``sctp`` are packets of
-    SCTP that were given the address outside, each of them, as those are not tracked. ``no_port`` and ``no_address`` are packets dropped.
+    ``hits`` are new connections, each counted once; ``sctp`` are packets of SCTP that were given the address outside, each of them, as
+    those are not tracked. ``no_port`` and ``no_address`` are packets dropped.
     """
     rows: dict[Translation, Counter[str]] = {}
     no_port: Counter[tuple[Origin, str]] = Counter()
