@@ -127,3 +127,5 @@ def test_host_ports_are_at_the_addresses_of_their_node_alone():
     some = program(hosted, one)
     assert [goes(some, each, 8080) for each in (NODE1, NODE2)] == ["on", "12"]
     assert [goes(some, each, 8081) for each in (NODE1, NODE2)] == ["12", "on"]
+
+

@@ -26,7 +26,7 @@ from ncp.probe.model import Probe
 from ncp.probe.run import ask
 from ncp.probe.wire import packet_socket
 from tests.support.lab import Lab
-from tests.wire.conftest import Wire
+from tests.wire.conftest import Wire, configured
 from tests.wire.serving import EXTERNAL, SCTP, TCP, at, own_address, says, seen
 from tests.wire.serving import UDP as DATAGRAM
 
@@ -281,22 +281,6 @@ def test_a_services_members_leave_from_its_own_pool(wire, server):
     lab.wait(
         lambda: seen(wire, "red/c", external, SERVED) == outside(wire, "red")[4], "it leaves as its namespace again"
     )
-
-
-@contextmanager
-def configured(wire: Wire, section: str, *lines: str) -> Iterator[None]:
-    """Every node's agent with these lines in its configuration."""
-    ini = wire.lab.state.root / "ncp.ini"
-    before = ini.read_text()
-    ini.write_text(before.replace(f"[{section}]\n", f"[{section}]\n" + "".join(f"{line}\n" for line in lines)))
-    try:
-        for node in ("node1", "node2", "node3"):
-            wire.lab.restart("node", node)
-        yield
-    finally:
-        ini.write_text(before)
-        for node in ("node1", "node2", "node3"):
-            wire.lab.restart("node", node)
 
 
 def test_what_no_port_is_left_for_is_dropped_and_counted(wire, server):
