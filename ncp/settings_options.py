@@ -161,7 +161,14 @@ OPTIONS: Final[tuple[Option, ...]] = (
     ),
     Option("k8s", "enable_ncp_event", _BOOL, "False", "Report errors as Kubernetes events."),
     Option("k8s", "enable_restore", _BOOL, "False", "Support for restoring NSX."),
-    Option("k8s", "enable_hostport_snat", _BOOL, "False", "Translate hostPort traffic to the node's address."),
+    Option(
+        "k8s",
+        "enable_hostport_snat",
+        _BOOL,
+        "False",
+        "Whether pods see their node's address, instead of the client's, in what comes to their host ports by the node (TCP, UDP).",
+        "works",
+    ),
     Option(
         "k8s",
         "statefulset_ip_range",

@@ -36,6 +36,7 @@ from ncp.node.healthports import HealthPorts
 from ncp.node.inputs import Inputs
 from ncp.node.loop import Loop, Outcome
 from ncp.node.metrics import NodeMetrics
+from ncp.node.natstats import PORTS_EXHAUSTED
 from ncp.node.network import PodNetwork
 from ncp.node.networks import keep_networks
 from ncp.node.notes import Noted, Notes
@@ -116,6 +117,7 @@ class NodeAgent:
             on_outcome=self._told,
             on_enforced=self._enforces,
             on_measured=self.metrics.enforced,
+            on_exhausted=self.metrics.snat_exhausted,
             on_problems=lambda problems: self._tell(),
         )
         self.metrics.watch(self.loop)
@@ -304,6 +306,8 @@ class NodeAgent:
     def _is_ours(self, problem: Problem) -> bool:
         """Whether a problem is for this node to report: its own, that of a pod bound to it, or one that all nodes have and it tells."""
         origin = problem.origin
+        if problem.reason == PORTS_EXHAUSTED:  # only the node that lets out has it
+            return True
         if origin.kind == "Pod":
             pod: Any = self.inputs.reflectors["Pod"].store.get((origin.namespace, origin.name))
             return pod is not None and pod["spec"].get("nodeName") == self.place.node

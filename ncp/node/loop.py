@@ -18,6 +18,7 @@ from ncp.node.audit import Drift, compare, compare_groups, key_of
 from ncp.node.caches import Caches
 from ncp.node.enforced import Enforced
 from ncp.node.inbox import Inbox
+from ncp.node.natstats import exhaustion, grown, without_port
 from ncp.node.seats import Seat, Seats
 from ncp.node.standing import Standing
 from ncp.node.zones import zones_of_new_ports, zones_of_old_ports
@@ -25,7 +26,11 @@ from ncp.translate.intent import KINDS, Fabric, Key, Translation, apply_all, sta
 from ncp.translate.objects import Object
 from sdn.compile.delta import Delta
 from sdn.compile.pieces import Attachments
+<<<<<<< HEAD
 from sdn.model import Intent, Problem
+=======
+from sdn.model import Origin, Problem
+>>>>>>> edge-nat-shell
 from sdn.openflow.pack import flow_key_bytes
 from sdn.openflow.session import Switch
 from sdn.openflow.values import BundleRefused, InstalledFlow, SwitchGone, SwitchTimeout
@@ -69,6 +74,7 @@ class Loop:
         on_problems: Callable[[list[Problem]], None] = lambda problems: None,
         on_enforced: Callable[[Mapping[str, int]], None] = lambda policies: None,
         on_measured: Callable[[str, float], None] = lambda policy, seconds: None,
+        on_exhausted: Callable[[Mapping[Origin, int]], None] = lambda dropped: None,
     ) -> None:
         self.node = node
         self.translation: Translation = start(fabric)
@@ -83,6 +89,7 @@ class Loop:
         self._audit_interval = audit_interval
         self._on_outcome = on_outcome
         self._on_problems = on_problems
+        self._on_exhausted = on_exhausted
         self._condition = threading.Condition()
         self._inbox = Inbox()
         self._waiting_for = set(KINDS)
@@ -102,6 +109,8 @@ class Loop:
         self._checked: Program | None = None  # the program that was last found to be equal to a full recompute
         self._audited: Program | None = None  # the one of the last audit
         self._reported: list[Problem] | None = None
+        self._without_port: Mapping[Origin, int] = {}  # packets dropped as no port was left, as of the last look
+        self._exhausted: list[Problem] = []  # who lost some between the last two
         self._thread = threading.Thread(target=self._run, name=f"loop-{node}", daemon=True)
 
     # -- inputs, from any thread ------------------------------------------------------------------------------------
@@ -185,7 +194,7 @@ class Loop:
     def problems(self) -> list[Problem]:
         """Everything that could not be translated, compiled or installed."""
         refused = [problem for _, problem in self._refused.values()]
-        return [*self.translation.all_problems(), *self.program.all_problems(), *refused]
+        return [*self.translation.all_problems(), *self.program.all_problems(), *refused, *self._exhausted]
 
     def waiting(self) -> int:
         """How many objects wait to be looked at."""
@@ -304,7 +313,9 @@ class Loop:
     def _bring_in_step(self, reason: str) -> None:
         self._refused = {}
         self._caches.look()
-        installed = {key_of(flow): flow.cookie for flow in self._programmed()}
+        held = self._programmed()
+        self._without_port, self._exhausted = without_port(self.program, held), []
+        installed = {key_of(flow): flow.cookie for flow in held}
         self._standing.everything()
         self._send(against(self.program, installed, self._switch.groups()), reason, installed)
         self._caught_up, self._new_switch = True, False
@@ -382,7 +393,16 @@ class Loop:
             self.drift = [*self.drift, *found][-200:]
             held = {key_of(flow): flow.cookie for flow in installed}
             self._send(against(self.program, held, groups), "audit", held)
+        self._look_for_ports(installed)
         self.last_audit = time.time()
+
+    def _look_for_ports(self, installed: list[InstalledFlow]) -> None:
+        """Say who has lost packets since the last look because no port was left, and take back what was said of others."""
+        now = without_port(self.program, installed)
+        dropped, self._without_port = grown(self._without_port, now), now
+        self._exhausted = exhaustion(dropped)
+        if dropped:
+            self._on_exhausted(dropped)
 
     def _programmed(self) -> list[InstalledFlow]:
         """What the switch holds, but for what it noted itself."""

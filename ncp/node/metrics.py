@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Counts
 from collections import deque
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
@@ -13,6 +13,7 @@ from ncp.node.bgp import RouterState
 from ncp.node.loop import Loop, Outcome
 from sdn.compile.terms import LOGGED, REJECTED, TOO_BIG, TTL_EXCEEDED
 from sdn.edge import Peer
+from sdn.model import Origin
 from sdn.pipeline.tables import PIPELINE
 
 _ANSWERS = {TTL_EXCEEDED: "ttl-exceeded", TOO_BIG: "too-big", REJECTED: "rejected", LOGGED: "logged"}
@@ -63,6 +64,12 @@ class NodeMetrics:
             "ncp_node_edge_takeovers", "Times this node became the active edge", registry=registry
         )
         self._bfd = Gauge("ncp_node_edge_bfd_up", "1 while BFD finds another edge alive", ["peer"], registry=registry)
+        self._exhausted = Counter(
+            "ncp_node_snat_exhausted_packets",
+            "Packets to the outside dropped here because no port was left at the address they would have left with",
+            ["kind", "namespace", "name"],
+            registry=registry,
+        )
         self._latest: dict[str, float] = {}
         self._recent: deque[float] = deque(maxlen=RECENT)
         registry.register(
@@ -129,6 +136,12 @@ class NodeMetrics:
         self._active.set(active)
         for peer in peers:
             self._bfd.labels(peer.name).set(bool(peer.near))
+
+    def snat_exhausted(self, dropped: Mapping[Origin, int]) -> None:
+        """So many packets more found no port, by whose address it was."""
+        for origin, packets in dropped.items():
+            space = origin.name if origin.kind == "Namespace" else origin.namespace
+            self._exhausted.labels(origin.kind, space, origin.name).inc(packets)
 
     def took_over(self) -> None:
         """This node has become the active edge."""

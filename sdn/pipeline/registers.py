@@ -27,6 +27,13 @@ HAIRPIN: Final = RegField("hairpin", 0, 5, 5, "A pod's packet to a virtual serve
 OUTSIDE: Final = RegField(
     "outside", 0, 6, 6, "The packet came to the node from somebody who is neither a pod nor the node itself."
 )
+HOST_PORT: Final = RegField(
+    "host_port",
+    0,
+    7,
+    7,
+    "The packet was sent to a host port, and the pod behind it is to see the node instead of the client.",
+)
 OUTPUT: Final = RegField("output", 1, 0, 15, "OpenFlow port the packet will leave by.")
 ZONE: Final = RegField("zone", 1, 16, 31, "Conntrack zone: that of the pod's port the firewall is asked at.")
 SEGMENT: Final = RegField("segment", 2, 0, 23, "VNI of the logical switch the packet is on.")

@@ -15,6 +15,7 @@ from sdn.pipeline.nat import NAT
 from sdn.pipeline.registers import (
     FIRST,
     HAIRPIN,
+    HOST_PORT,
     KNOWN,
     MEMBER,
     NEXT_HOP_MAC,
@@ -47,7 +48,7 @@ _EGRESS: Final = firewall("egress", then="mtu")
 
 PIPELINE: Final = Pipeline(
     fields=(
-        *(SOURCE, TOO_BIG, KNOWN, FIRST, HAIRPIN, OUTSIDE, OUTPUT, ZONE, SEGMENT, ROUTER),
+        *(SOURCE, TOO_BIG, KNOWN, FIRST, HAIRPIN, OUTSIDE, HOST_PORT, OUTPUT, ZONE, SEGMENT, ROUTER),
         *(NEXT_HOP_V6, NEXT_HOP_V4, OWNER, NEXT_HOP_MAC, PEER, OWN, RULE, SERVICE, POOL, MEMBER),
     ),
     drops=(
