@@ -37,14 +37,11 @@ ALIASES = {
     "service": "services",
     "svc": "services",
     "virtual-servers": "services",
-<<<<<<< HEAD
     "peers": "bgp",
     "route": "routes",
-=======
     "snat": "nat",
     "dnat": "nat",
     "translations": "nat",
->>>>>>> edge-nat-shell
 }
 STATE_STYLE = good_or_bad(
     "learned",

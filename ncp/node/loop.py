@@ -26,11 +26,7 @@ from ncp.translate.intent import KINDS, Fabric, Key, Translation, apply_all, sta
 from ncp.translate.objects import Object
 from sdn.compile.delta import Delta
 from sdn.compile.pieces import Attachments
-<<<<<<< HEAD
-from sdn.model import Intent, Problem
-=======
-from sdn.model import Origin, Problem
->>>>>>> edge-nat-shell
+from sdn.model import Intent, Origin, Problem
 from sdn.openflow.pack import flow_key_bytes
 from sdn.openflow.session import Switch
 from sdn.openflow.values import BundleRefused, InstalledFlow, SwitchGone, SwitchTimeout

@@ -6,11 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ncp.node.audit import foreign_match, key_of
-<<<<<<< HEAD
 from ncp.node.bgp import view_of
-=======
 from ncp.node.natstats import TABLES, translations
->>>>>>> edge-nat-shell
 from ncp.node.rulestats import rule_statistics
 from ncp.node.servicestats import range_statistics, service_statistics
 from sdn.compile.nat import lets_out
@@ -30,12 +27,9 @@ def paths(agent: NodeAgent) -> dict[str, Callable[[], Any]]:
         "/v1/flows": lambda: flows(agent),
         "/v1/rules": lambda: rules(agent),
         "/v1/services": lambda: services(agent),
-<<<<<<< HEAD
         "/v1/bgp": lambda: view_of(agent.edge.state, agent.place.node),
         "/v1/routes": lambda: routes(agent),
-=======
         "/v1/nat": lambda: nat(agent),
->>>>>>> edge-nat-shell
         "/v1/firewall-log": lambda: {"node": agent.place.node, "lines": agent.firewall_log.lines()},
     }
 
@@ -120,7 +114,6 @@ def services(agent: NodeAgent) -> dict[str, Any]:
     return {"node": agent.place.node, "members": members, "out_of_range": turned_away}
 
 
-<<<<<<< HEAD
 def routes(agent: NodeAgent) -> dict[str, Any]:
     """Every route of the node's main table: on an edge those of tier-0."""
     found = [
@@ -134,7 +127,8 @@ def routes(agent: NodeAgent) -> dict[str, Any]:
         for each in agent.edge.routes()
     ]
     return {"node": agent.place.node, "edge": agent.edge.is_edge, "routes": found}
-=======
+
+
 def nat(agent: NodeAgent) -> dict[str, Any]:
     """Every translation of addresses outside that this node may do, and what came of it; whether it is the one that lets out."""
     loop, node = agent.loop, agent.place.node
@@ -147,7 +141,6 @@ def nat(agent: NodeAgent) -> dict[str, Any]:
         "lets_out": here is not None and lets_out(intent, here),
         "translations": translations(loop.program, intent, installed),
     }
->>>>>>> edge-nat-shell
 
 
 def _row(entry: Encoded, state: str, packets: int, size: int) -> dict[str, Any]:

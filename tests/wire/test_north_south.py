@@ -26,13 +26,8 @@ from ncp.probe.model import Probe
 from ncp.probe.run import ask
 from ncp.probe.wire import packet_socket
 from tests.support.lab import Lab
-<<<<<<< HEAD
-from tests.wire.conftest import Wire
-from tests.wire.serving import EXTERNAL, SCTP, TCP, at, own_address, policy, says, seen
-=======
 from tests.wire.conftest import Wire, configured
-from tests.wire.serving import EXTERNAL, SCTP, TCP, at, own_address, says, seen
->>>>>>> edge-nat-shell
+from tests.wire.serving import EXTERNAL, SCTP, TCP, at, own_address, policy, says, seen
 from tests.wire.serving import UDP as DATAGRAM
 
 SERVED = 7000
@@ -288,23 +283,6 @@ def test_a_services_members_leave_from_its_own_pool(wire, server):
     )
 
 
-<<<<<<< HEAD
-@contextmanager
-def configured(wire: Wire, section: str, *lines: str) -> Iterator[None]:
-    """Every node's agent with these lines in its configuration."""
-    ini = wire.lab.state.root / "ncp.ini"
-    before = ini.read_text()
-    ini.write_text(before.replace(f"[{section}]\n", f"[{section}]\n" + "".join(f"{line}\n" for line in lines)))
-    try:
-        for node in ("node1", "node2", "node3"):
-            wire.lab.restart("node", node)
-        yield
-    finally:
-        ini.write_text(before)
-        for node in ("node1", "node2", "node3"):
-            wire.lab.restart("node", node)
-
-
 def test_rules_at_a_sender_see_the_address_that_is_asked_for(wire, kube, server):
     """A pod that may send to one address outside alone, to somebody bound to that address."""
     with binding(wire, "red/c") as found:
@@ -321,8 +299,6 @@ def test_rules_at_a_sender_see_the_address_that_is_asked_for(wire, kube, server)
                 assert seen(wire, "red/a", found[4], 8080) == own_address(wire, "red/a", 4)
 
 
-=======
->>>>>>> edge-nat-shell
 def test_what_no_port_is_left_for_is_dropped_and_counted(wire, server):
     external, red = own_address(wire, EXTERNAL, 4), outside(wire, "red")[4]
 
