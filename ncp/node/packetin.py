@@ -33,6 +33,10 @@ FRAGMENT: Final = 44
 """The next header of a fragment (RFC 8200 section 4.5)."""
 
 
+_BY_NODE: Final = (SOURCE.set(FROM_POD), OUTPUT.set(NODE_PORT), ZONE.set(NODE_PORT), Resubmit(T["ingress_track"]))
+"""Back to who came by the node. It may have been translated: so is what is said of it, as a packet of its connection."""
+
+
 def answer(switch: Switch, packet: PacketIn, intent: Intent, mtu: int) -> None:
     """Send what is due for one packet."""
     in_port = packet.metadata["in_port"]
@@ -48,9 +52,12 @@ def answer(switch: Switch, packet: PacketIn, intent: Intent, mtu: int) -> None:
         for fragment in icmp.fragments(packet.data, mtu):
             switch.packet_out(fragment, onward, in_port=in_port)
     else:
-        asked, back = _seen_outside(intent, packet), _to_sender(packet)
+        asked = _seen_outside(intent, packet)
         for frame in icmp.answers(intent, packet.userdata, packet.table, dict(packet.metadata), asked, mtu):
-            switch.packet_out(frame, back, in_port=in_port)
+            if _is_by_node(packet):
+                switch.packet_out(frame, _BY_NODE, in_port=in_port)
+            else:
+                switch.packet_out(frame, (Output(in_port),))
 
 
 def _seen_outside(intent: Intent, packet: PacketIn) -> bytes:
@@ -66,14 +73,6 @@ def _seen_outside(intent: Intent, packet: PacketIn) -> bytes:
 
 def _is_by_node(packet: PacketIn) -> bool:
     return (packet.metadata.get(SOURCE.register, 0) & SOURCE.mask) >> SOURCE.low == FROM_NODE
-
-
-def _to_sender(packet: PacketIn) -> tuple[Action, ...]:
-    """Back to where a packet came from. What came by the node may have been translated: so is what is said of it, as of its connection."""
-    in_port = packet.metadata["in_port"]
-    if not _is_by_node(packet):
-        return (Output(in_port),)
-    return SOURCE.set(FROM_POD), OUTPUT.set(NODE_PORT), ZONE.set(NODE_PORT), Resubmit(T["ingress_track"])
 
 
 def _reject(switch: Switch, packet: PacketIn, intent: Intent) -> None:
