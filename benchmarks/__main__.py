@@ -26,6 +26,7 @@ from benchmarks import (
     policycost,
     policywire,
     rulechange,
+    snat,
     spread,
     truthtable,
 )
@@ -48,6 +49,7 @@ BENCHMARKS: dict[str, Callable[..., list[Figure]]] = {
     "memberwire": memberwire.run,
     "connections": connections.run,
     "churn": churn.run,
+    "snat": snat.run,
 }
 
 

@@ -140,6 +140,7 @@ class NatSettings:
     ports: tuple[int, int] = FREE_PORTS  # first and last that connections leave from
     firewall_match: NatFirewallMatch = "internal"
     logging: SnatLogging = "none"  # of new connections: nothing, who is whom, or the whole tuple
+    host_ports: bool = False  # whether a pod sees its node instead of who came to a host port of it by the node
 
 
 @dataclass(frozen=True, slots=True)

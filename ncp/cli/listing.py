@@ -37,6 +37,11 @@ ALIASES = {
     "service": "services",
     "svc": "services",
     "virtual-servers": "services",
+    "peers": "bgp",
+    "route": "routes",
+    "snat": "nat",
+    "dnat": "nat",
+    "translations": "nat",
 }
 STATE_STYLE = good_or_bad(
     "learned",

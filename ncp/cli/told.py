@@ -1,4 +1,4 @@
-"""``ncp get flows``, ``drift``, ``rules`` and ``firewall-log``: what switches and agents tell."""
+"""``ncp get flows``, ``drift``, ``rules``, ``nat`` and ``firewall-log``: what switches and agents tell."""
 
 from __future__ import annotations
 
@@ -99,6 +99,38 @@ def rules(policy: str, node: str, state: Path | None, output: str) -> None:
         Column("nodes", wide=True, fold=True),
     )
     emit(view.rules(state, node, policy), columns, output, empty="no rules: no policy is about a pod here")
+
+
+@click.command("nat")
+@click.option("--node", default="", help="Only this node's.")
+@click.option("-n", "--namespace", default="", help="Only this namespace's.")
+@STATE
+@output_option
+def nat(node: str, namespace: str, state: Path | None, output: str) -> None:
+    """Translations of addresses outside: hits, drops."""
+    from ncp.cli import nat as view
+    from ncp.cli.flows import origin_text
+
+    found = view.nat(state, node, namespace)
+    if output in ("table", "wide"):
+        found = [row | {"whom": origin_text(row["origin"])} for row in found]
+    columns = (
+        Column("node"),
+        Column("active", style=good_or_bad(True)),
+        Column("kind"),
+        Column("whom", fold=True),
+        Column("inside"),
+        Column("outside", style=lambda value: "" if value else "red"),
+        Column("hits", right=True),
+        Column("sctp", "SCTP PACKETS", right=True, wide=True),
+        Column("no_port", right=True, style=_some),
+        Column("no_address", right=True, style=_some),
+    )
+    emit(found, columns, output, empty="no translations: nobody here is somebody else outside")
+
+
+def _some(packets: object) -> str:
+    return "red" if packets else ""
 
 
 @click.command("firewall-log")

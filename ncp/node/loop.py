@@ -18,6 +18,7 @@ from ncp.node.audit import Drift, compare, compare_groups, key_of
 from ncp.node.caches import Caches
 from ncp.node.enforced import Enforced
 from ncp.node.inbox import Inbox
+from ncp.node.natstats import exhaustion, grown, without_port
 from ncp.node.seats import Seat, Seats
 from ncp.node.standing import Standing
 from ncp.node.zones import zones_of_new_ports, zones_of_old_ports
@@ -25,7 +26,7 @@ from ncp.translate.intent import KINDS, Fabric, Key, Translation, apply_all, sta
 from ncp.translate.objects import Object
 from sdn.compile.delta import Delta
 from sdn.compile.pieces import Attachments
-from sdn.model import Problem
+from sdn.model import Intent, Origin, Problem
 from sdn.openflow.pack import flow_key_bytes
 from sdn.openflow.session import Switch
 from sdn.openflow.values import BundleRefused, InstalledFlow, SwitchGone, SwitchTimeout
@@ -69,6 +70,7 @@ class Loop:
         on_problems: Callable[[list[Problem]], None] = lambda problems: None,
         on_enforced: Callable[[Mapping[str, int]], None] = lambda policies: None,
         on_measured: Callable[[str, float], None] = lambda policy, seconds: None,
+        on_exhausted: Callable[[Mapping[Origin, int]], None] = lambda dropped: None,
     ) -> None:
         self.node = node
         self.translation: Translation = start(fabric)
@@ -83,6 +85,7 @@ class Loop:
         self._audit_interval = audit_interval
         self._on_outcome = on_outcome
         self._on_problems = on_problems
+        self._on_exhausted = on_exhausted
         self._condition = threading.Condition()
         self._inbox = Inbox()
         self._waiting_for = set(KINDS)
@@ -102,6 +105,8 @@ class Loop:
         self._checked: Program | None = None  # the program that was last found to be equal to a full recompute
         self._audited: Program | None = None  # the one of the last audit
         self._reported: list[Problem] | None = None
+        self._without_port: Mapping[Origin, int] = {}  # packets dropped as no port was left, as of the last look
+        self._exhausted: list[Problem] = []  # who lost some between the last two
         self._thread = threading.Thread(target=self._run, name=f"loop-{node}", daemon=True)
 
     # -- inputs, from any thread ------------------------------------------------------------------------------------
@@ -169,6 +174,10 @@ class Loop:
         """Wait until everything given so far is on the switch."""
         return self._wait(lambda: self._in_step and not self._inbox, deadline)
 
+    def wait_other(self, intent: Intent, seconds: float) -> bool:
+        """Wait until the intent is another than this one, at most so long."""
+        return self._wait(lambda: self.translation.intent is not intent, time.monotonic() + seconds)
+
     def _wait(self, condition: Callable[[], bool], deadline: float) -> bool:
         with self._condition:
             while not condition():
@@ -181,7 +190,7 @@ class Loop:
     def problems(self) -> list[Problem]:
         """Everything that could not be translated, compiled or installed."""
         refused = [problem for _, problem in self._refused.values()]
-        return [*self.translation.all_problems(), *self.program.all_problems(), *refused]
+        return [*self.translation.all_problems(), *self.program.all_problems(), *refused, *self._exhausted]
 
     def waiting(self) -> int:
         """How many objects wait to be looked at."""
@@ -300,7 +309,9 @@ class Loop:
     def _bring_in_step(self, reason: str) -> None:
         self._refused = {}
         self._caches.look()
-        installed = {key_of(flow): flow.cookie for flow in self._programmed()}
+        held = self._programmed()
+        self._without_port, self._exhausted = without_port(self.program, held), []
+        installed = {key_of(flow): flow.cookie for flow in held}
         self._standing.everything()
         self._send(against(self.program, installed, self._switch.groups()), reason, installed)
         self._caught_up, self._new_switch = True, False
@@ -378,7 +389,16 @@ class Loop:
             self.drift = [*self.drift, *found][-200:]
             held = {key_of(flow): flow.cookie for flow in installed}
             self._send(against(self.program, held, groups), "audit", held)
+        self._look_for_ports(installed)
         self.last_audit = time.time()
+
+    def _look_for_ports(self, installed: list[InstalledFlow]) -> None:
+        """Say who has lost packets since the last look because no port was left, and take back what was said of others."""
+        now = without_port(self.program, installed)
+        dropped, self._without_port = grown(self._without_port, now), now
+        self._exhausted = exhaustion(dropped)
+        if dropped:
+            self._on_exhausted(dropped)
 
     def _programmed(self) -> list[InstalledFlow]:
         """What the switch holds, but for what it noted itself."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter as Counts
 from collections import deque
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from ncp.metrics import LATENCY_BUCKETS, Reading, event_to_ack, flows_per_table, queue_depth
+from ncp.node.bgp import RouterState
 from ncp.node.loop import Loop, Outcome
 from sdn.compile.terms import LOGGED, REJECTED, TOO_BIG, TTL_EXCEEDED
 from sdn.edge import Peer
+from sdn.model import Origin
 from sdn.pipeline.tables import PIPELINE
 
 _ANSWERS = {TTL_EXCEEDED: "ttl-exceeded", TOO_BIG: "too-big", REJECTED: "rejected", LOGGED: "logged"}
@@ -46,6 +48,11 @@ class NodeMetrics:
             "Health check ports of services that cannot be served on this node",
             registry=registry,
         )
+        self._peers = Gauge("ncp_bgp_peers", "Routers that this node peers with", ["state"], registry=registry)
+        self._prefixes = Gauge("ncp_bgp_prefixes", "Networks announced and learned", ["direction"], registry=registry)
+        self._restarts = Gauge(
+            "ncp_bgp_daemon_restarts", "Daemons that ended and were started again", registry=registry
+        )
         self._enforcement = Histogram(
             "ncp_policy_enforcement_seconds",
             "From a policy seen to its enforcement acknowledged by this node's switch",
@@ -57,6 +64,12 @@ class NodeMetrics:
             "ncp_node_edge_takeovers", "Times this node became the active edge", registry=registry
         )
         self._bfd = Gauge("ncp_node_edge_bfd_up", "1 while BFD finds another edge alive", ["peer"], registry=registry)
+        self._exhausted = Counter(
+            "ncp_node_snat_exhausted_packets",
+            "Packets to the outside dropped here because no port was left at the address they would have left with",
+            ["kind", "namespace", "name"],
+            registry=registry,
+        )
         self._latest: dict[str, float] = {}
         self._recent: deque[float] = deque(maxlen=RECENT)
         registry.register(
@@ -124,6 +137,12 @@ class NodeMetrics:
         for peer in peers:
             self._bfd.labels(peer.name).set(bool(peer.near))
 
+    def snat_exhausted(self, dropped: Mapping[Origin, int]) -> None:
+        """So many packets more found no port, by whose address it was."""
+        for origin, packets in dropped.items():
+            space = origin.name if origin.kind == "Namespace" else origin.namespace
+            self._exhausted.labels(origin.kind, space, origin.name).inc(packets)
+
     def took_over(self) -> None:
         """This node has become the active edge."""
         self._takeovers.inc()
@@ -131,6 +150,15 @@ class NodeMetrics:
     def health_ports_failing(self, ports: int) -> None:
         """So many health check ports of services cannot be served."""
         self._health_ports.set(ports)
+
+    def routing(self, state: RouterState) -> None:
+        """The node's router is in this state."""
+        up = sum(each.up for each in state.peers)
+        self._peers.labels("up").set(up)
+        self._peers.labels("down").set(len(state.peers) - up)
+        self._prefixes.labels("announced").set(len(state.speaker.prefixes) if state.speaker else 0)
+        self._prefixes.labels("learned").set(len(state.learned))
+        self._restarts.set(state.restarts)
 
 
 def _by_table(loop: Loop) -> dict[str, float]:

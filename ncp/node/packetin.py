@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from ipam.address import Address
 from sdn import icmp
 from sdn.compile.terms import REJECTED, TOO_BIG, UNSERVED
 from sdn.model import Intent
 from sdn.openflow.session import Switch
 from sdn.openflow.values import PacketIn
+from sdn.outside import outside
 from sdn.pipeline.flow import Action, Output, Resubmit, SetField
 from sdn.pipeline.registers import (
     DOMAIN,
+    FROM_NODE,
     FROM_POD,
     GATEWAY_MAC,
     NEXT_HOP_MAC,
     NODE_MAC,
     NODE_MAC_MASK,
+    NODE_PORT,
     OUTPUT,
     ROUTER,
     SEGMENT,
     SOURCE,
+    ZONE,
 )
 from sdn.pipeline.tables import PIPELINE, T
 from sdn.reject import rejection
+
+FRAGMENT: Final = 44
+"""The next header of a fragment (RFC 8200 section 4.5)."""
+
+
+_BY_NODE: Final = (SOURCE.set(FROM_POD), OUTPUT.set(NODE_PORT), ZONE.set(NODE_PORT), Resubmit(T["ingress_track"]))
+"""Back to who came by the node. It may have been translated: so is what is said of it, as a packet of its connection."""
 
 
 def answer(switch: Switch, packet: PacketIn, intent: Intent, mtu: int) -> None:
@@ -39,8 +53,29 @@ def answer(switch: Switch, packet: PacketIn, intent: Intent, mtu: int) -> None:
         for fragment in icmp.fragments(packet.data, mtu):
             switch.packet_out(fragment, onward, in_port=in_port)
     else:
-        for frame in icmp.answers(intent, packet.userdata, packet.table, dict(packet.metadata), packet.data, mtu):
-            switch.packet_out(frame, (Output(in_port),))
+        asked = _seen_outside(intent, packet)
+        for frame in icmp.answers(intent, packet.userdata, packet.table, dict(packet.metadata), asked, mtu):
+            if _is_by_node(packet):
+                switch.packet_out(frame, _BY_NODE, in_port=in_port)
+            else:
+                switch.packet_out(frame, (Output(in_port),))
+
+
+def _seen_outside(intent: Intent, packet: PacketIn) -> bytes:
+    """The frame as its sender knows it, where connection tracking would not tell: it reads no fragments that an ICMPv6 error quotes."""
+    data = packet.data
+    if not _is_by_node(packet) or data[12:14] != b"\x86\xdd" or data[20] != FRAGMENT:
+        return data
+    inner = Address(6, int.from_bytes(data[38:54], "big"))
+    port = next(
+        (each for each in intent.ports.values() if inner in each.addresses and not intent.domain_of(each)), None
+    )
+    outer = outside(intent, port, inner).address if port else None
+    return data[:38] + outer.value.to_bytes(16, "big") + data[54:] if outer else data
+
+
+def _is_by_node(packet: PacketIn) -> bool:
+    return (packet.metadata.get(SOURCE.register, 0) & SOURCE.mask) >> SOURCE.low == FROM_NODE
 
 
 def _reject(switch: Switch, packet: PacketIn, intent: Intent) -> None:
@@ -52,8 +87,8 @@ def _reject(switch: Switch, packet: PacketIn, intent: Intent) -> None:
         switch.packet_out(frame, (Output(packet.metadata["in_port"]),))
         return
     vni = (packet.metadata.get(SEGMENT.register, 0) & SEGMENT.mask) >> SEGMENT.low
-    switch = intent.switches.get(vni)
-    router, domain = (switch.router, switch.domain) if switch else (0, 0)
+    segment = intent.switches.get(vni)
+    router, domain = (segment.router, segment.domain) if segment else (0, 0)
     place = (SOURCE.set(FROM_POD), DOMAIN.set(domain), SEGMENT.set(vni), ROUTER.set(router))
     onward = (*place, *_back(packet), Resubmit(T["requests"]))
     switch.packet_out(frame, onward, in_port=(packet.metadata.get(OUTPUT.register, 0) & OUTPUT.mask) >> OUTPUT.low)

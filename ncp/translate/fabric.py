@@ -35,6 +35,7 @@ def fabric_of(settings: Settings) -> Fabric:
             settings.ncp.snat_ports,
             NAT_FIREWALL_MATCH[settings.nsx_v3.natfirewallmatch],
             settings.nsx_v3.snat_rule_logging,
+            settings.k8s.enable_hostport_snat,
         ),
         snat_families=snat_families(settings),
     )

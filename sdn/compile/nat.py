@@ -45,6 +45,11 @@ OF_SERVICE: Final = 350
 """Priorities in table snat; segments have those of their prefixes, from 100."""
 EXHAUSTED: Final = "no port left"
 """What a flow is for that counts, and drops, what the translation found no port for."""
+NO_ADDRESS: Final = "no-snat-address"
+"""The reason why those are dropped who have no address outside."""
+TO_OUTSIDE: Final = "SNAT to"
+TO_POD: Final = "DNAT to"
+"""What flows that translate are for; the address follows."""
 _HEADERS: Final = 128
 """Bytes of a packet that the log needs."""
 LEFT: Final = 4
@@ -77,14 +82,14 @@ def compile_nat(intent: Intent, node: TransportNode) -> list[f.Flow]:
     # address of its pod ends here.
     for echo in ECHOES:
         found.append(flow("ingress_state", 123, (_TO_NODE, ESTABLISHED, *echo), (goto("snat_done"),), origin))
-        found.append(flow("snat_done", 20, (ESTABLISHED, echo[0]), (), drop("no-snat-address")))
+        found.append(flow("snat_done", 20, (ESTABLISHED, echo[0]), (), drop(NO_ADDRESS)))
     if node.name != intent.tier0.exit_node:
         found += _standby()
     own = fabric("nat", "for the node itself")
     found += [flow("snat", OWN_NODE, to_address(each), (goto("deliver"),), own) for each in node.addresses]
     for block in intent.blocks:
         if block.family in intent.snat_families:
-            found.append(flow("snat", 2, from_prefix(block), (), drop("no-snat-address")))
+            found.append(flow("snat", 2, from_prefix(block), (), drop(NO_ADDRESS)))
     return found
 
 
@@ -166,12 +171,12 @@ def _translated(
     address = next((each for each in addresses if each.family == source.family), None)
     sender = from_prefix(source)
     if address is None:
-        yield flow("snat", priority, sender, (), drop("no-snat-address"))
+        yield flow("snat", priority, sender, (), drop(NO_ADDRESS))
         return
     first, last = intent.nat.ports if intent.nat.ports != FREE_PORTS else (0, 0)
     nat = f.Nat(source=True, version=source.family, address=address.value, port=first, port_to=last)
     commit = f.Ct(zone=NODE_PORT, table=T["snat_done"], commit=True, nat=nat, actions=(f.SetField("ct_mark", LEFT),))
-    said = about.about(f"SNAT to {address}")
+    said = about.about(f"{TO_OUTSIDE} {address}")
     yield flow("snat", priority, (NEW, *sender), (*_logged(intent), commit), said)
     yield flow("snat", priority, (INVALID, *sender), (), drop("ct-invalid"))
     sctp = (*sender, ("ip_proto", SCTP, None))
@@ -188,7 +193,7 @@ def _bound(intent: Intent, external: Address, inner: Address, origin: Origin) ->
     """What is sent to the address outside goes to the pod."""
     to = to_address(external)
     rule = intent.nat.firewall_match
-    said = origin.about(f"DNAT to {inner}")
+    said = origin.about(f"{TO_POD} {inner}")
     sctp = ("ip_proto", SCTP, None)
     yield flow("services", 40, (SOURCE.match(FROM_NODE), *to), (_to_pod(inner, "egress_concern", PENDING),), said)
     yield flow(

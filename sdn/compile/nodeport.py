@@ -12,6 +12,7 @@ from ipam.address import Address
 from sdn.compile.fabric import fabric
 from sdn.compile.firewall import (
     COMMIT,
+    ESTABLISHED,
     FIRST_FRAGMENT,
     INVALID,
     ITSELF,
@@ -21,17 +22,20 @@ from sdn.compile.firewall import (
     associate,
     let_fragments_pass,
 )
-from sdn.compile.terms import ETH_IP, flow, goto, to_address
+from sdn.compile.terms import ETH_IP, flow, from_address, goto, to_address
+from sdn.model import Intent, TransportNode
 from sdn.pipeline import flow as f
 from sdn.pipeline.registers import (
     FROM_NODE,
     HAIRPIN_ZONE,
+    HOST_PORT,
     KNOWN,
     NEXT_HOP_MAC,
     NODE_MAC,
     NODE_MAC_MASK,
     NODE_PORT,
     OUTPUT,
+    RULE,
     SOURCE,
 )
 from sdn.pipeline.tables import T
@@ -46,14 +50,38 @@ _TO_NODE: Final = OUTPUT.match(NODE_PORT)
 _BEGAN: Final[f.Term] = ("ct_state", 0, 0x08)
 """In the direction in which a connection began."""
 _FROM_HERE: Final = SOURCE.match(FROM_NODE)
+HOST_PORTS_FROM: Final = (1024, 32767)
+"""First and last port that a pod sees clients of its host ports come from. What Linux gives the node's own connections is above
+(``net.ipv4.ip_local_port_range``), so that the two do not look alike to the pod."""
 
 
-def compile_node_port() -> list[f.Flow]:
-    """What is there whatever nodes and services there are."""
+def compile_node_port(intent: Intent, node: TransportNode) -> list[f.Flow]:
+    """What is there whatever services, and other nodes, there are."""
     found: list[f.Flow] = []
     for family, eth in ETH_IP.items():
         found += [*_entered(eth), *_sent(eth), *_received(family, eth), _answered(family)]
+        own = next((each for each in node.addresses if each.family == family), None)
+        if intent.nat.host_ports and own is not None:
+            found += _as_node(own)
     return found
+
+
+def _as_node(own: Address) -> list[f.Flow]:
+    """Who came to a host port by this node is the node to the pod.
+
+    It is translated where its connection is entered, at the pod's port and after the rules, which see the client. So what the pod
+    answers is given back in the same zone before anything else, and takes the way of every answer.
+    """
+    first, last = HOST_PORTS_FROM
+    nat = f.Nat(source=True, version=own.family, address=own.value, port=first, port_to=last)
+    entered = _ENTERED._replace(table=T["deliver"], nat=nat)
+    counted = (f.CopyField("ct_label", RULE.register, RULE_BITS), goto("ingress_count"))
+    began = fabric("node port", "the node, to the pod behind a host port")
+    return [
+        flow("ingress_commit", 108, (NEW, _FROM_HERE, HOST_PORT.match(1), ETH_IP[own.family]), (entered,), began),
+        # Else it would pass as the node itself does, and no rule would count it.
+        flow("ingress_state", 98, (ESTABLISHED, _FROM_HERE, *from_address(own)), counted, began.about("established")),
+    ]
 
 
 def _entered(eth: f.Term) -> list[f.Flow]:

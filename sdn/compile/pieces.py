@@ -111,7 +111,7 @@ def compile_piece(piece: Piece, intent: Intent, rules: Ruleset, node: str, attac
             return (
                 *compile_fabric(intent, here),
                 *compile_firewall(intent, here),
-                *compile_node_port(),
+                *compile_node_port(intent, here),
                 *compile_nat(intent, here),
                 *compile_balancing(),
             ), ()

@@ -19,6 +19,7 @@ from sdn.pipeline.registers import (
     FROM_NODE,
     GATEWAY_MAC,
     HAIRPIN,
+    HOST_PORT,
     MEMBER,
     NODE_PORT,
     OUTPUT,
@@ -73,6 +74,8 @@ def compile_service(intent: Intent, state: Balancing, name: str) -> Served:
         # first one went, and has taken the note to heart, go there, too.
         groups += group_entries(number, pool, "client" if server.affinity else intent.algorithm, chunks)
     for (port, family), pools in found.items():
+        if intent.nat.host_ports and server.host == state.node and port.protocol != "sctp":
+            pools = {local: each._replace(actions=(HOST_PORT.set(1), *each.actions)) for local, each in pools.items()}
         flows += _faces(server, addresses_of(server, intent), port, family, pools)
     flows += _no_such_port(server, intent)
     return Served(tuple(flows), tuple(problems), tuple(groups))

@@ -153,8 +153,8 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
             at("commit"),
             "Enter new connections into connection tracking, and new SCTP associations into their table, with the rule that "
             "allowed them.",
-            matches=frozenset({"source", "eth_src", "ct_state", "ct_mark", "known", *_IP, "ip_frag"}),
-            writes=frozenset({"ct_label", "ct_mark"}),
+            matches=frozenset({"source", "eth_src", "ct_state", "ct_mark", "known", "host_port", *_IP, "ip_frag"}),
+            writes=frozenset({"ct_label", "ct_mark", *(() if direction == "egress" else ("ipv4_src", "ipv6_src"))}),
             goes_to=(then,),
             miss=Miss(table=then),
             observes="connection committed",

@@ -27,6 +27,13 @@ HAIRPIN: Final = RegField("hairpin", 0, 5, 5, "A pod's packet to a virtual serve
 OUTSIDE: Final = RegField(
     "outside", 0, 6, 6, "The packet came to the node from somebody who is neither a pod nor the node itself."
 )
+HOST_PORT: Final = RegField(
+    "host_port",
+    0,
+    7,
+    7,
+    "The packet was sent to a host port, and the pod behind it is to see the node instead of the client.",
+)
 DOMAIN: Final = RegField(
     "domain",
     0,

@@ -16,7 +16,7 @@ SERVICES: Final = (
         "reject what no member is there for. Packets to the one pod that is bound to an address are translated at once. Virtual servers are of the "
         "cluster's own routing domain: what is on a segment of another goes by them.",
         matches=frozenset({"source", "outside", "segment", *_IP, "ipv4_src", "ipv6_src", *_PORTS}),
-        writes=frozenset({"pool", "ct_mark", "hairpin", "ipv4_src", "ipv4_dst", "ipv6_src", "ipv6_dst"}),
+        writes=frozenset({"pool", "host_port", "ct_mark", "hairpin", "ipv4_src", "ipv4_dst", "ipv6_src", "ipv6_dst"}),
         goes_to=("node_ports", "select", "affinity", "egress_concern", "egress_count"),
         miss=Miss(table="egress_concern"),
         observes="virtual server looked up",

@@ -16,6 +16,7 @@ from sdn.pipeline.registers import (
     DOMAIN,
     FIRST,
     HAIRPIN,
+    HOST_PORT,
     KNOWN,
     MEMBER,
     NEXT_HOP_MAC,
@@ -48,7 +49,7 @@ _EGRESS: Final = firewall("egress", then="mtu")
 
 PIPELINE: Final = Pipeline(
     fields=(
-        *(SOURCE, TOO_BIG, KNOWN, FIRST, HAIRPIN, OUTSIDE, DOMAIN, OUTPUT, ZONE, SEGMENT, ROUTER),
+        *(SOURCE, TOO_BIG, KNOWN, FIRST, HAIRPIN, OUTSIDE, HOST_PORT, DOMAIN, OUTPUT, ZONE, SEGMENT, ROUTER),
         *(NEXT_HOP_V6, NEXT_HOP_V4, OWNER, NEXT_HOP_MAC, PEER, OWN, RULE, SERVICE, POOL, MEMBER),
     ),
     drops=(

@@ -96,6 +96,23 @@ class Wire:
             return receive(station.receiving, wanted, seconds)
 
 
+@contextmanager
+def configured(wire: Wire, section: str, *lines: str) -> Iterator[None]:
+    """Every node's agent with these lines in its configuration."""
+    ini = wire.lab.state.root / "ncp.ini"
+    before = ini.read_text()
+    named = before if f"[{section}]\n" in before else f"{before}\n[{section}]\n"
+    ini.write_text(named.replace(f"[{section}]\n", f"[{section}]\n" + "".join(f"{line}\n" for line in lines)))
+    try:
+        for node in ("node1", "node2", "node3"):
+            wire.lab.restart("node", node)
+        yield
+    finally:
+        ini.write_text(before)
+        for node in ("node1", "node2", "node3"):
+            wire.lab.restart("node", node)
+
+
 def receive(sock, wanted, seconds):
     found = []
     deadline = time.monotonic() + seconds

@@ -6,6 +6,7 @@ What is said is said by the host outside, and by a capture of everything that ar
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,18 +15,19 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
-from scapy.layers.inet6 import ICMPv6TimeExceeded, IPv6
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6TimeExceeded, IPv6
 from scapy.layers.l2 import Ether
 
 from labs.execute import of_external
 from labs.kubelet.responder import Port, Responders
 from ncp.cli import nodeapi
+from ncp.cli.nat import nat
 from ncp.probe.model import Probe
 from ncp.probe.run import ask
 from ncp.probe.wire import packet_socket
 from tests.support.lab import Lab
-from tests.wire.conftest import Wire
-from tests.wire.serving import EXTERNAL, SCTP, TCP, at, own_address, says, seen
+from tests.wire.conftest import Wire, configured
+from tests.wire.serving import EXTERNAL, SCTP, TCP, at, own_address, policy, says, seen
 from tests.wire.serving import UDP as DATAGRAM
 
 SERVED = 7000
@@ -151,7 +153,7 @@ def _path(wire: Wire, pod: str, address: str) -> list[str]:
             / b"who"
         )
         answer = wire.exchange(
-            pod, bytes(frame), lambda p: ICMP in p or ICMPv6TimeExceeded in p or b"who" in bytes(p)[60:]
+            pod, bytes(frame), lambda p: any(kind in p for kind in (ICMP, ICMPv6TimeExceeded, ICMPv6DestUnreach))
         )
         found.append((answer[-1][IP] if IP in answer[-1] else answer[-1][IPv6]).src)
         if found[-1] == address:
@@ -281,20 +283,20 @@ def test_a_services_members_leave_from_its_own_pool(wire, server):
     )
 
 
-@contextmanager
-def configured(wire: Wire, section: str, *lines: str) -> Iterator[None]:
-    """Every node's agent with these lines in its configuration."""
-    ini = wire.lab.state.root / "ncp.ini"
-    before = ini.read_text()
-    ini.write_text(before.replace(f"[{section}]\n", f"[{section}]\n" + "".join(f"{line}\n" for line in lines)))
-    try:
-        for node in ("node1", "node2", "node3"):
-            wire.lab.restart("node", node)
-        yield
-    finally:
-        ini.write_text(before)
-        for node in ("node1", "node2", "node3"):
-            wire.lab.restart("node", node)
+def test_rules_at_a_sender_see_the_address_that_is_asked_for(wire, kube, server):
+    """A pod that may send to one address outside alone, to somebody bound to that address."""
+    with binding(wire, "red/c") as found:
+        only = {"to": [{"ipBlock": {"cidr": f"{found[4]}/32"}}]}
+        spec = {"podSelector": {"matchLabels": {"app": "a"}}, "policyTypes": ["Egress"], "egress": [only]}
+        with policy(wire, kube, "only-outside", spec):
+            assert says(wire, "red/a", found[4], 8080) == "silence", "rules see the pod"
+            with configured(wire, "nsx_v3", "natfirewallmatch = MATCH_EXTERNAL_ADDRESS"):
+                wire.lab.wait(lambda: says(wire, "red/a", found[4], 8080) == "c", "rules see the address outside")
+                assert seen(wire, "red/a", found[4], 8080) == outside(wire, "red")[4], "it came by the edge"
+                assert says(wire, "red/a", own_address(wire, "red/c", 4), 8080) == "silence"
+            with configured(wire, "nsx_v3", "natfirewallmatch = BYPASS"):
+                wire.lab.wait(lambda: says(wire, "red/a", found[4], 8080) == "c", "no rule is asked")
+                assert seen(wire, "red/a", found[4], 8080) == own_address(wire, "red/a", 4)
 
 
 def test_what_no_port_is_left_for_is_dropped_and_counted(wire, server):
@@ -304,13 +306,42 @@ def test_what_no_port_is_left_for_is_dropped_and_counted(wire, server):
         flows = (flow for flow in wire.flows("node1") if flow["table_name"] == "snat_done")
         return sum(flow["packets"] for flow in flows if flow["origin"]["detail"] == "no port left")
 
-    with configured(wire, "ncp", "snat_ports = 2000-2003"), uplink(wire) as senders:
+    def said() -> str:
+        notes = wire.lab.get("namespace", "red")["metadata"]["annotations"]
+        assert not [name for name in ("node2", "node3") if f"ncp/error.{name}" in notes], "others have nothing to say"
+        return notes.get("ncp/error.node1", "")
+
+    with configured(wire, "ncp", "snat_ports = 2000-2003", "audit_interval = 2"), uplink(wire) as senders:
         before = exhausted()
         answers = [says(wire, "red/c", external, SERVED, DATAGRAM) for _ in range(6)]
         assert answers == ["outside"] * 4 + ["silence"] * 2
         wire.lab.wait(lambda: exhausted() > before, "it is counted")
+        told = wire.lab.wait(said, "the namespace is told")
+        assert re.match(r"SNAT_PORTS_EXHAUSTED: Namespace red: [1-9]\d* packets to the outside were dropped", told)
+        lost = sum(row["no_port"] for row in nat(wire.lab.state.root, "node1", "red"))
+        assert lost == exhausted() > 0
+        wire.lab.wait(lambda: not said(), "it is taken back once an audit finds no more")
     assert of_pods(senders) == set()
     assert red in senders
+
+
+def test_each_new_connection_is_a_hit_of_its_translation(wire, server):
+    external, red = own_address(wire, EXTERNAL, 4), outside(wire, "red")[4]
+
+    def hits() -> int:
+        assert (
+            wire.lab.exec_node("node1", "ovs-appctl", "revalidator/wait").returncode == 0
+        )  # what is cached is counted
+        (row,) = (each for each in nat(wire.lab.state.root, "node1", "red") if each["outside"] == red)
+        assert (row["kind"], row["active"]) == ("SNAT", True)
+        return int(row["hits"])
+
+    wire.lab.wait(lambda: says(wire, "red/c", external, SERVED) == "outside", "its address is answered for")
+    before = hits()
+    for _ in range(10):
+        assert says(wire, "red/c", external, SERVED) == "outside"
+    assert hits() - before == 10
+    assert nat(wire.lab.state.root, "node2", "red") == [], "only the node that lets out translates"
 
 
 def test_who_is_whom_is_logged_where_it_is_asked_for(wire, server):

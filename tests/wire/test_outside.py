@@ -8,6 +8,7 @@ import threading
 from contextlib import contextmanager
 from functools import partial
 from ipaddress import ip_network
+from itertools import product
 
 import pytest
 
@@ -15,7 +16,8 @@ from ncp.cli.services import services
 from ncp.cli.world import look
 from ncp.kube.resources import ENDPOINT_SLICES, SERVICES
 from ncp.probe.wire import run_in
-from tests.wire.conftest import pod
+from tests.wire.conftest import PORTS as POD_PORTS
+from tests.wire.conftest import configured, pod
 from tests.wire.serving import (
     EXTERNAL,
     NODES,
@@ -156,6 +158,47 @@ def test_a_pods_host_port_is_its_nodes_and_goes_with_it(wire, kube):
     finally:
         wire.lab.kubectl("delete", "pod", "-n", "red", "hosted")
     wire.lab.wait(lambda: says(wire, EXTERNAL, here, 8099) == "refused", "it is gone with the pod")
+
+
+def test_who_comes_to_a_host_port_by_the_node_is_the_node_to_the_pod_where_that_is_asked_for(wire, kube):
+    ports = [each | {"hostPort": 8099} for each in POD_PORTS]
+    wire.lab.apply(pod("red/hosted", "node2", ports))
+    wire.lab.kubectl("wait", "pod", "-n", "red", "hosted", "--for=condition=Ready", "--timeout=30s")
+
+    def as_seen():
+        """Who every client is to the pod, where that is neither itself nor the pod's node: said as it is."""
+        found = {}
+        for family, client, protocol in product((4, 6), ("red/c", "blue/d", "node1", EXTERNAL), PROTOCOLS):
+            who = {own_address(wire, client, family): "itself", own_address(wire, "node2", family): "node"}
+            here = own_address(wire, "node2", family)
+            wire.lab.wait(lambda: says(wire, client, here, 8099, protocol) == "hosted", f"{client} reaches it")  # noqa: B023
+            address = seen(wire, client, here, 8099, protocol)
+            found.setdefault((client, protocol.name), set()).add(who.get(address, address))
+        return found
+
+    itself = {
+        (client, protocol.name): {"itself"}
+        for client in ("red/c", "blue/d", "node1", EXTERNAL)
+        for protocol in PROTOCOLS
+    }
+    external = own_address(wire, EXTERNAL, 4)
+    others = {"podSelector": {"matchLabels": {"app": "hosted"}}, "policyTypes": ["Ingress"]}
+    others["ingress"] = [{"from": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": [f"{external}/32"]}}]}]
+    try:
+        assert as_seen() == itself
+        with configured(wire, "k8s", "enable_hostport_snat = True"):
+            # Pods do not come by the node, and SCTP is not tracked with its ports.
+            by_node = {(client, protocol.name): {"node"} for client in ("node1", EXTERNAL) for protocol in (TCP, UDP)}
+            assert as_seen() == itself | by_node
+            wire.lab.kubectl("label", "pod", "-n", "red", "hosted", "app=hosted")
+            here, member = own_address(wire, "node2", 4), own_address(wire.fresh(), "red/hosted", 4)
+            assert seen(wire, "node2", member, 8080) == here, "the node's own connections are as they were"
+            with policy(wire, kube, "others", others):
+                assert says(wire, EXTERNAL, here, 8099) == "silence", "rules see the client"
+                assert says(wire, "node1", here, 8099) == "hosted"
+        assert as_seen() == itself
+    finally:
+        wire.lab.kubectl("delete", "pod", "-n", "red", "hosted")
 
 
 def test_what_listens_on_a_node_itself_is_not_cut_off(wire, kube):
