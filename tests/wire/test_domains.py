@@ -36,6 +36,8 @@ exit_node = node1
 TENANTS = ("ann", "bob")
 SUBNETS = "10.4.100.0/24,fd00:10:4:100::/64"
 PODS = {"one": "node1", "two": "node1", "three": "node2"}
+SPARE = "spare"
+"""A pod more, on the second node, that a test may delete."""
 SECOND = "far"
 """A pod in another namespace of the tenant."""
 ROUTER = {
@@ -62,7 +64,7 @@ def wire(lab: Lab) -> Wire:
         lab.apply(namespace(tenant, subnets=SUBNETS, **said))
         lab.wait(lambda space=tenant: "ncp/segments" in annotations(lab, space), f"{tenant} has a segment")
         lab.apply(namespace(f"{tenant}-b", **said))
-        for name, node in PODS.items() if tenant in TENANTS else [("one", "node1")]:
+        for name, node in [*PODS.items(), (SPARE, "node2")] if tenant in TENANTS else [("one", "node1")]:
             lab.apply(pod(f"{tenant}/{tenant}-{name}", node))
             lab.wait(lambda at=(tenant, f"{tenant}-{name}"): has_port(lab, *at), f"{tenant}-{name} has a port")
     lab.apply(pod(f"ann-b/ann-{SECOND}", "node2"), pod(f"bob-b/bob-{SECOND}", "node2"), pod("ann/ann-four", "node2"))
@@ -159,14 +161,14 @@ def test_a_policy_is_about_the_pods_of_its_domain(wire: Wire):
 
 def test_what_a_tenant_gives_up_is_nothing_to_the_other(wire: Wire):
     """Ann's pod goes, and its address with it; Bob's connection with the one who has the same stays."""
-    three = own_address(wire, "bob/bob-three", 4)
-    with Talk(wire, "bob/bob-one", three, 8080) as talk:
-        assert talk.says() == "bob-three"
-        wire.lab.kubectl("delete", "pod", "-n", "ann", "ann-three", "--grace-period=0", "--force")
-        wire.lab.wait(lambda: not _forwards(wire, "node1", "ann-three"), "node1 knows nothing of it")
-        assert talk.says() == "bob-three"
-    wire.lab.apply(pod("ann/ann-three", "node2"))
-    wire.lab.kubectl("wait", "pod", "-n", "ann", "ann-three", "--for=condition=Ready", "--timeout=60s")
+    spare = own_address(wire, f"bob/bob-{SPARE}", 4)
+    assert spare == own_address(wire, f"ann/ann-{SPARE}", 4)
+    with Talk(wire, "bob/bob-one", spare, 8080) as talk:
+        assert talk.says() == "bob-spare"
+        wire.lab.kubectl("delete", "pod", "-n", "ann", "ann-spare", "--grace-period=0", "--force")
+        for node in ("node1", "node2"):
+            wire.lab.wait(lambda at=node: not _forwards(wire, at, "ann-spare"), f"{node} knows nothing of it")
+        assert talk.says() == "bob-spare"
 
 
 def _forwards(wire: Wire, node: str, pod_name: str) -> bool:
