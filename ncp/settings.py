@@ -201,6 +201,14 @@ def _sizes(settings: Settings) -> list[str]:
                     f"[nsx_v3] {name} {block} is smaller than one subnet ({option} = {length}); "
                     f"allowed: a block of length {length} or shorter"
                 )
+    for domain in settings.ncp.routing_domains:
+        for block in domain.blocks:
+            option, length = options[block.family]
+            if block.length > length:
+                found.append(
+                    f"[ncp] routing_domains {block} of domain {domain.name} is smaller than one subnet ({option} = {length}); "
+                    f"allowed: a block of length {length} or shorter"
+                )
     return found
 
 
@@ -216,7 +224,8 @@ def _numbers(settings: Settings) -> list[str]:
             f"master_timeout {ha.master_timeout}: a leader could not confirm itself in time"
         )
     mtu = settings.nsx_node_agent.mtu
-    six = any(block.family == 6 for block in (*nsx.container_ip_blocks, *nsx.no_snat_ip_blocks))
+    apart = (block for domain in settings.ncp.routing_domains for block in domain.blocks)
+    six = any(block.family == 6 for block in (*nsx.container_ip_blocks, *nsx.no_snat_ip_blocks, *apart))
     if six and pod_mtu(mtu, 4) < 1280:
         least = mtu + 1280 - pod_mtu(mtu, 4)
         found.append(

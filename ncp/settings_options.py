@@ -17,6 +17,7 @@ from ncp.settings_types import (
     boolean,
     choice,
     choices,
+    domains,
     integer,
     number,
     pool_access,
@@ -247,7 +248,15 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "One tier-1 router for the cluster, rather than one for each namespace under a tier-0 router.",
         "works",
     ),
-    Option("nsx_v3", "top_tier_router", _TEXT, "", "Router that namespaces' networks hang off."),
+    Option(
+        "nsx_v3",
+        "top_tier_router",
+        _TEXT,
+        "",
+        "Router (crd.nsx.vmware.com) that the segments of new namespaces hang off, unless `ncp/router` names another; nothing: "
+        "each has a tier-1 router of its own.",
+        "works",
+    ),
     Option("nsx_v3", "tier0_gateway", _TEXT, "", "Tier-0 router above a shared tier-1 router."),
     Option("nsx_v3", "overlay_tz", _TEXT, "", "Transport zone."),
     Option("nsx_v3", "edge_cluster", _TEXT, "", "Edge cluster of created tier-1 routers."),
@@ -529,6 +538,15 @@ OPTIONS: Final[tuple[Option, ...]] = (
         pool_access(),
         "",
         "Pools of external_ip_pools that only these namespaces get addresses from; others are open to all.",
+        "works",
+    ),
+    Option(
+        "ncp",
+        "routing_domains",
+        domains(),
+        "",
+        "Routing domains, each with the blocks its namespaces' subnets are cut from; blocks of different domains, and the cluster's, "
+        "may overlap.",
         "works",
     ),
     Option(

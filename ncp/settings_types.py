@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from hashlib import blake2b
+from itertools import combinations, pairwise
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from ipam import pool
 from ipam.address import Address, Prefix, parse_address, parse_prefix
+from sdn.model import MAX_DOMAIN
 
 NOTHING: Final = {"", "<none>", "none"}
 """Ways to write an unset option."""
@@ -63,6 +65,21 @@ class BgpPeer(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.address} as {self.asn}" + (" multihop" if self.multihop else "")
+
+
+class RoutingDomain(NamedTuple):
+    """Blocks of pods' addresses that other routing domains may have as well."""
+
+    name: str
+    blocks: tuple[Prefix, ...]
+
+    @property
+    def number(self) -> int:
+        """1 to :data:`~sdn.model.MAX_DOMAIN`, from the name alone: domains that come, go or are listed in another order change no other's."""
+        return 1 + int.from_bytes(blake2b(self.name.encode(), digest_size=8).digest(), "big") % MAX_DOMAIN
+
+    def __str__(self) -> str:
+        return f"{self.name}={' '.join(map(str, self.blocks))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +258,16 @@ def pool_access() -> Kind:
     )
 
 
+def domains() -> Kind:
+    """Routing domains with their blocks: NAME=CIDR CIDR, separated by commas."""
+    return Kind(
+        "list of routing domains",
+        "NAME=CIDR CIDR ... entries separated by commas, one for each domain, with networks (ADDRESS/LENGTH) of either family",
+        _domains,
+        _listed,
+    )
+
+
 def addresses() -> Kind:
     """A comma-separated list of addresses."""
     return Kind(
@@ -313,6 +340,28 @@ def _access(raw: str) -> tuple[PoolAccess, ...]:
             if not re.fullmatch(_NAMESPACE, namespace):
                 raise ValueError(f"{namespace!r} in {item!r} is no name of a namespace")
         found[name] = PoolAccess(name, tuple(dict.fromkeys(text.split())))
+    return tuple(found.values())
+
+
+def _domains(raw: str) -> tuple[RoutingDomain, ...]:
+    found: dict[int, RoutingDomain] = {}
+    for item in _items(raw):
+        name, _, text = (part.strip() for part in item.partition("="))
+        if not re.fullmatch(_POOL_NAME, name) or not text:
+            raise ValueError(
+                f"{item!r} is not NAME=CIDR CIDR ..., NAME being 1 to 63 letters, digits, '-', '_' and '.'"
+            )
+        domain = RoutingDomain(name, tuple(parse_prefix(each) for each in text.split()))
+        other = found.setdefault(domain.number, domain)
+        if other.name == name and other is not domain:
+            raise ValueError(f"domain {name} is named twice")
+        if other is not domain:
+            raise ValueError(
+                f"domains {other.name} and {name} have the same number, {domain.number}; rename one of them"
+            )
+        for one, two in combinations(domain.blocks, 2):
+            if one.overlaps(two):
+                raise ValueError(f"{one} of domain {name} overlaps {two} of the same domain")
     return tuple(found.values())
 
 

@@ -88,7 +88,7 @@ def forbidden(
         rules: the node's, from that intent.
         zones: names of the logical ports here, by zone.
     """
-    owners: dict[Address, LogicalPort] = {}
+    owners: dict[tuple[int, Address], LogicalPort] = {}  # by routing domain and address
     worlds: dict[str, World] = {}
     for each in connections:
         port = intent.ports.get(zones.get(each.zone, ""))
@@ -97,8 +97,10 @@ def forbidden(
         if port.name not in worlds:
             worlds[port.name] = _world(intent, rules, port)
         # Where nothing is tracked, as on most switches at most changes, nobody needs to know who has which address.
-        owners = owners or {address: port for port in intent.ports.values() for address in port.addresses}
-        verdict = _judge(worlds[port.name], each, port, owners)
+        owners = owners or {
+            (intent.domain_of(port), address): port for port in intent.ports.values() for address in port.addresses
+        }
+        verdict = _judge(worlds[port.name], each, port, intent.domain_of(port), owners)
         if verdict is not None and not verdict.allowed:
             yield Forbidden(each, port.name, verdict, _fate(intent, rules, verdict))
 
@@ -106,15 +108,21 @@ def forbidden(
 def _world(intent: Intent, rules: Ruleset, port: LogicalPort) -> World:
     """The policies that are about a port, and nobody: a verdict at one end needs no more."""
     sections = [rules.sections[key] for key in {each.section for each in rules.about(port.identity)}]
-    return reference(intent.replace(ports={}), sections)
+    return reference(intent.replace(ports={}), sections, intent.domain_of(port))
 
 
-def _judge(where: World, tracked: Tracked, port: LogicalPort, owners: Mapping[Address, LogicalPort]) -> Verdict | None:
+def _judge(
+    where: World,
+    tracked: Tracked,
+    port: LogicalPort,
+    domain: int,
+    owners: Mapping[tuple[int, Address], LogicalPort],
+) -> Verdict | None:
     direction: Direction = "egress" if tracked.source in port.addresses else "ingress"
     target, target_port = tracked.target  # policies see the member of a virtual server
     other = target if direction == "egress" else tracked.source
     connection = Connection(tracked.source, target, tracked.protocol, target_port)
-    peer = owners.get(other)
+    peer = owners.get((domain, other))
     if peer is not None and peer.name == port.name:
         return None
     return decide(where, direction, workload(port), workload(peer) if peer else None, connection)

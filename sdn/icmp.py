@@ -87,12 +87,13 @@ def _router_address(intent: Intent, table: int, fields: dict[str, int], frame: b
     """The address of the router that found the fault: its interface towards the sender where it has one."""
     family = 4 if frame[12:14] == b"\x08\x00" else 6
     segment = PIPELINE.by_field["segment"]
-    router = PIPELINE.by_field["router"]
+    router, domain = PIPELINE.by_field["router"], PIPELINE.by_field["domain"]
     if PIPELINE.tables[table].name == "tier0":
         interfaces = intent.tier0.gateways
     elif PIPELINE.tables[table].name == "tier1_in":
         number = (fields.get(router.register, 0) & router.mask) >> router.low
-        interfaces = tuple(g for s in intent.switches.values() if s.router == number for g in s.gateways)
+        at = (number, (fields.get(domain.register, 0) & domain.mask) >> domain.low)
+        interfaces = tuple(g for s in intent.switches.values() if (s.router, s.domain) == at for g in s.gateways)
     else:
         vni = (fields.get(segment.register, 0) & segment.mask) >> segment.low
         switch = intent.switches.get(vni)

@@ -44,6 +44,10 @@ class Problem(NamedTuple):
     message: str
 
 
+MAX_DOMAIN: Final = 4095
+"""The highest number of a routing domain."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogicalSwitch:
     """One L2 segment of a namespace. ``gateways`` are its router's interfaces on it, one per subnet and family."""
@@ -57,6 +61,9 @@ class LogicalSwitch:
     translated: tuple[
         Address, ...
     ] = ()  # whom its pods are outside, at most one address a family; none yet: they do not get out
+    domain: int = (
+        0  # its routing domain, 0 .. MAX_DOMAIN; 0: the cluster's own, which has nodes, services and the outside
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +154,7 @@ class Intent:
     nodes: Mapping[str, TransportNode] = field(default_factory=dict)  # by name
     ports: Mapping[str, LogicalPort] = field(default_factory=dict)  # by name
     blocks: tuple[Prefix, ...] = ()  # where pods' addresses are from
+    domains: Mapping[int, tuple[Prefix, ...]] = field(default_factory=dict)  # the same in the routing domains above 0
     firewall: FirewallSettings = field(default_factory=FirewallSettings)
     sections: Mapping[str, Section] = field(default_factory=dict)  # by key
     namespaces: Mapping[str, Labels] = field(default_factory=dict)  # their labels, by name
@@ -158,6 +166,11 @@ class Intent:
     )  # where pods are translated on their way out, unless their segment is not
     bindings: Mapping[str, Binding] = field(default_factory=dict)  # by name
     nat: NatSettings = field(default_factory=lambda: NatSettings())
+
+    def domain_of(self, port: LogicalPort) -> int:
+        """The routing domain that a port's addresses are of."""
+        switch = self.switches.get(port.vni)
+        return switch.domain if switch else 0
 
     def replace(self, **changes: Any) -> Intent:
         """A copy with the given fields replaced."""

@@ -18,14 +18,19 @@ class Outside(NamedTuple):
 
 
 def outside(intent: Intent, port: LogicalPort, source: Address) -> Outside:
-    """Who sees what a pod sends from one of its addresses: its binding, its service's address, its namespace's, or itself."""
+    """Who sees what a pod sends from one of its addresses: its binding, its service's address, its namespace's, or itself.
+
+    Nobody, where it is in a routing domain that has no way out.
+    """
+    switch = intent.switches.get(port.vni)
+    if switch is not None and switch.domain:
+        return Outside(None, switch.origin)
     for _, binding in sorted(intent.bindings.items()):
         if binding.port == port.name and (bound := _of_family(binding.external, source)):
             return Outside(bound, binding.origin)
     for name, server in sorted(intent.services.items()):
         if (own := _of_family(server.translated, source)) and _is_member(intent, name, source):
             return Outside(own, server.origin)
-    switch = intent.switches.get(port.vni)
     if switch is None or not switch.snat or source.family not in intent.snat_families:
         return Outside(source, port.origin)
     return Outside(_of_family(switch.translated, source), switch.origin)
@@ -50,7 +55,7 @@ def changed_outside(before: Intent, after: Intent, delta: Delta) -> frozenset[Ad
     vnis = {
         vni
         for vni in delta.switches
-        if (old := before.switches.get(vni)) and _way_out(old) != _way_out(after.switches.get(vni))
+        if (old := before.switches.get(vni)) and not old.domain and _way_out(old) != _way_out(after.switches.get(vni))
     }
     if vnis:
         found |= {address for port in before.ports.values() if port.vni in vnis for address in port.addresses}

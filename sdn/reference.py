@@ -14,16 +14,17 @@ def workload(port: LogicalPort) -> Workload:
     return Workload(port.name, port.identity, port.addresses, port.node)
 
 
-def reference(intent: Intent, sections: Iterable[Section] | None = None) -> World:
-    """The world that verdicts are asked of; with these sections only, where they are given.
+def reference(intent: Intent, sections: Iterable[Section] | None = None, domain: int = 0) -> World:
+    """The world that verdicts about connections in one routing domain are asked of; with these sections only, where they are given.
 
     Of two ports that claim an address the one whose name sorts first has it, as in programs.
     """
+    inside = (port for port in intent.ports.values() if intent.domain_of(port) == domain)
     return world(
         intent.sections.values() if sections is None else sections,
-        map(workload, sorted(intent.ports.values(), key=lambda port: port.name, reverse=True)),
+        map(workload, sorted(inside, key=lambda port: port.name, reverse=True)),
         intent.namespaces,
-        nodes={node.name: node.addresses for node in intent.nodes.values()},
-        blocks=intent.blocks,
+        nodes={} if domain else {node.name: node.addresses for node in intent.nodes.values()},
+        blocks=intent.domains.get(domain, ()) if domain else intent.blocks,
         priorities=intent.firewall.priorities,
     )

@@ -47,6 +47,7 @@ def segments(world: World, show: Callable[..., None]) -> None:
         Column("router"),
         Column("gateways"),
         Column("snat"),
+        Column("domain", wide=True),
         Column("ports", right=True),
     )
     show(rows.segments(world), columns)
@@ -65,6 +66,8 @@ def routers(world: World, show: Callable[..., None]) -> None:
         Column("uplink"),
         Column("segments", fold=True),
         Column("interfaces", fold=True),
+        Column("namespaces", wide=True, fold=True),
+        Column("made_by"),
     )
     show(rows.routers(world), columns)
 
@@ -121,6 +124,7 @@ def namespaces(world: World, show: Callable[..., None]) -> None:
         Column("segments", fold=True),
         Column("subnets", fold=True),
         Column("router", wide=True),
+        Column("domain", wide=True),
         Column("snat"),
         Column("ports", right=True),
         Column("resting", right=True),

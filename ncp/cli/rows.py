@@ -10,6 +10,7 @@ import orjson
 
 from ipam.address import WIDTH, Prefix
 from ncp.cli.world import World
+from ncp.manager.routers import numbered, router_record
 from ncp.translate.objects import TERMINAL, annotation, format_mac
 from sdn.model import LogicalSwitch
 
@@ -52,6 +53,7 @@ def segments(world: World) -> list[Row]:
         "router": "tier-0",
         "gateways": [str(each) for each in intent.tier0.gateways],
         "snat": None,
+        "domain": None,
         "ports": len(intent.nodes),
     }
     return [transit] + [
@@ -62,6 +64,7 @@ def segments(world: World) -> list[Row]:
             "router": _router_name(world, switch),
             "gateways": [str(each) for each in switch.gateways],
             "snat": switch.snat,
+            "domain": _domain_name(world, switch),
             "ports": used[switch.vni],
         }
         for _, switch in sorted(intent.switches.items())
@@ -78,18 +81,23 @@ def routers(world: World) -> list[Row]:
         "segments": ["transit"],
         "interfaces": [str(each) for each in intent.tier0.gateways],
         "uplink": intent.tier0.exit_node or None,
+        "namespaces": [],
+        "made_by": "us",
     }
-    below: dict[int, list[LogicalSwitch]] = {}
+    theirs = _made_by_people(world)
+    below: dict[int, list[LogicalSwitch]] = {number: [] for number in theirs}
     for _, switch in sorted(intent.switches.items()):
         below.setdefault(switch.router, []).append(switch)
     return [tier0] + [
         {
-            "name": _router_name(world, attached[0]),
+            "name": theirs.get(number) or _router_name(world, attached[0]),
             "tier": 1,
             "number": number,
             "segments": [switch.name for switch in attached],
             "interfaces": [str(gateway) for switch in attached for gateway in switch.gateways],
             "uplink": "tier-0",
+            "namespaces": list(dict.fromkeys(switch.origin.name for switch in attached)),
+            "made_by": "people" if number in theirs else "us",
         }
         for number, attached in sorted(below.items())
     ]
@@ -158,6 +166,7 @@ def namespaces(world: World) -> list[Row]:
                 "subnets": [str(gateway.prefix) for switch in own for gateway in switch.gateways],
                 "router": _router_name(world, own[0]) if own else None,
                 "snat": own[0].snat if own else None,
+                "domain": _domain_name(world, own[0]) if own else None,
                 "ports": used[name],
                 "resting": _resting(namespace),
                 "errors": errors_of(namespace),
@@ -170,12 +179,18 @@ def blocks(world: World) -> list[Row]:
     """Every configured block with the subnets cut from it. Subnets a namespace chose itself are in none."""
     nsx = world.settings.nsx_v3
     lengths = {4: nsx.subnet_prefix, 6: nsx.v6_subnet_prefix}
-    subnets = {gateway.prefix for switch in world.translation.intent.switches.values() for gateway in switch.gateways}
+    subnets = {
+        (switch.domain, gateway.prefix)
+        for switch in world.translation.intent.switches.values()
+        for gateway in switch.gateways
+    }
     found = []
-    for use, option in (("container", nsx.container_ip_blocks), ("no-snat", nsx.no_snat_ip_blocks)):
+    uses = [("container", 0, nsx.container_ip_blocks), ("no-snat", 0, nsx.no_snat_ip_blocks)]
+    uses += [(f"domain {each.name}", each.number, each.blocks) for each in world.settings.ncp.routing_domains]
+    for use, number, option in uses:
         for block in option:
             total = 1 << (lengths[block.family] - block.length)
-            used = sum(1 for subnet in subnets if subnet in block)
+            used = sum(1 for domain, subnet in subnets if domain == number and subnet in block)
             found.append(_block_row(block, use, lengths[block.family], total, used))
     return found
 
@@ -276,7 +291,22 @@ def _segment_name(world: World, vni: int) -> str:
     return switch.name if switch else f"vni {vni}"
 
 
+def _domain_name(world: World, switch: LogicalSwitch) -> str | None:
+    """The routing domain a segment is in; None: the cluster's own."""
+    names = {each.number: each.name for each in world.settings.ncp.routing_domains}
+    return names.get(switch.domain, str(switch.domain)) if switch.domain else None
+
+
+def _made_by_people(world: World) -> dict[int, str]:
+    """Routers that namespaces can hang off and people made, by number."""
+    span = world.settings.ncp.vni_range
+    found = numbered(map(router_record, world.objects.get("Router", ())), (span.first, span.last))
+    return {number: name for name, number in found.items() if isinstance(number, int)}
+
+
 def _router_name(world: World, switch: LogicalSwitch) -> str:
+    if made := _made_by_people(world).get(switch.router):
+        return made
     return "cluster" if world.translation.intent.single_tier else switch.origin.name
 
 

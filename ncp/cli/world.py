@@ -9,7 +9,9 @@ from typing import Any
 
 from ncp.cli import nodeapi
 from ncp.kube.client import Kube
+from ncp.kube.errors import NotFound
 from ncp.kube.listing import everything
+from ncp.kube.resources import ROUTERS
 from ncp.settings import Settings, load, parse
 from ncp.translate.fabric import fabric_of
 from ncp.translate.intent import Translation, translated
@@ -59,8 +61,13 @@ def look(kubeconfig: str | None, state: Path | None) -> World:
     kube = Kube.connect(path)
     settings = configuration(state)
     objects = everything(kube)
+    translation = translated(fabric_of(settings), objects)
+    try:
+        objects[ROUTERS.kind] = kube.list(ROUTERS)[0]
+    except NotFound:
+        objects[ROUTERS.kind] = []
     agents, silent = nodeapi.survey(state) if _is_ours(path, state) else ({}, {})
-    return World(settings, translated(fabric_of(settings), objects), objects, agents, silent, state)
+    return World(settings, translation, objects, agents, silent, state)
 
 
 def configuration(state: Path | None) -> Settings:

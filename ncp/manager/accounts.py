@@ -12,6 +12,7 @@ from ipam.address import Address, parse_prefix
 from ncp.manager import records as r
 from ncp.manager.layout import Layout
 from ncp.manager.records import NamespaceRecord, PodRecord, Port, Segment
+from ncp.manager.routers import Routers
 from ncp.manager.supply import Failure, Supply
 from ncp.manager.tenant import Tenant
 
@@ -35,9 +36,12 @@ class Accounts:
         self.rested: set[str] = set()
         self.changed: set[str] = set()
         self.freed = False
+        self.routers: Routers = {}  # those people made
         self._note = note
         self._due: list[tuple[float, str]] = []  # heap: when a rest ends, in which namespace
-        self._echoes: dict[Address, float] = {}  # rests of namespaces that are gone
+        self._echoes: dict[
+            tuple[int, Address], float
+        ] = {}  # rests of namespaces that are gone, by routing domain and address
 
     def is_ours(self, record: NamespaceRecord | PodRecord) -> bool:
         """Whether no other cluster decides on an object."""
@@ -87,10 +91,10 @@ class Accounts:
         if tenant is None or (record is not None and record.uid == tenant.record.uid and self.is_ours(record)):
             return False
         until = now + self.layout.rest
-        self._echoes = {address: end for address, end in self._echoes.items() if end > now}
+        self._echoes = {place: end for place, end in self._echoes.items() if end > now}
         for ledger in tenant.chain.ledgers():
-            self._echoes |= {address: rest.until for address, rest in ledger.rests().items()}
-            self._echoes |= dict.fromkeys(ledger.holders(), until)
+            self._echoes |= {(tenant.domain, address): rest.until for address, rest in ledger.rests().items()}
+            self._echoes |= {(tenant.domain, address): until for address in ledger.holders()}
         for segment in tenant.segments:
             self.supply = self.supply.give_back(segment)
         del self.tenants[name]
@@ -142,8 +146,15 @@ class Accounts:
         no_snat = wants_no_snat(tenant.record)
         asked = annotations.get(r.SUBNETS)
         tenant.errors.clear()
+        domain, router = self.domain_asked(tenant.record), self.router_asked(tenant.record)
+        if isinstance(domain, Failure):
+            tenant.errors[r.ERROR_DOMAIN] = domain
+        if isinstance(router, Failure):
+            tenant.errors[r.ERROR_ROUTER] = router
+        if isinstance(domain, Failure) or isinstance(router, Failure):
+            return
         if asked is not None and self.layout.namespace_subnets:
-            found, self.supply = self.supply.custom(asked, no_snat=no_snat)
+            found, self.supply = self.supply.custom(asked, no_snat=no_snat, router=router, domain=domain)
             if isinstance(found, Failure):
                 tenant.errors[r.ERROR_SUBNETS] = found
                 return
@@ -154,9 +165,43 @@ class Accounts:
         if asked is not None:
             text = f"annotation {r.SUBNETS} is not followed: [nsx_v3] enable_namespace_subnets is off"
             self._note(tenant.record.name, "SUBNETS_IGNORED", text)
-        failure = self._cut_segment(tenant, no_snat=no_snat)
+        failure = self._cut_segment(tenant, no_snat=no_snat, router=router, domain=domain)
         if failure is not None:
             tenant.errors[r.ERROR_NETWORK] = failure
+
+    def domain_asked(self, record: NamespaceRecord) -> int | Failure:
+        """The number of the routing domain that a namespace asks for."""
+        name = record.annotations.get(r.ROUTING_DOMAIN, "").strip()
+        if not name:
+            return 0
+        domain = self.layout.domain(name)
+        if domain is not None:
+            return domain.number
+        names = ", ".join(each.name for each in self.layout.domains) or "nothing, as it names none"
+        text = f"annotation {r.ROUTING_DOMAIN} {name!r} is no domain of [ncp] routing_domains; allowed: {names}"
+        return Failure("ROUTING_DOMAIN_NOT_FOUND", text)
+
+    def router_asked(self, record: NamespaceRecord) -> int | Failure | None:
+        """The number of the router that a namespace asks to hang off, or that the settings say; None: it is to have its own."""
+        asked = record.annotations.get(r.ROUTER, "").strip()
+        name = asked or self.layout.top_router
+        if not name:
+            return None
+        found = self.routers.get(name)
+        if found is not None:
+            return found
+        said = f"annotation {r.ROUTER}" if asked else "[nsx_v3] top_tier_router"
+        names = ", ".join(sorted(self.routers)) or "nothing, as there is none"
+        return Failure("ROUTER_NOT_FOUND", f"{said} {name!r} is no Router; allowed: {names}")
+
+    def see_routers(self, routers: Routers) -> set[str]:
+        """The Routers are these; the namespaces it may matter to."""
+        self.routers = routers
+        found = set()
+        for name, tenant in self.tenants.items():
+            if r.ERROR_ROUTER in tenant.errors or r.ROUTER in tenant.record.annotations:
+                found.add(name)
+        return found
 
     def _check_inputs(self, tenant: Tenant) -> None:
         """Say so where a namespace asks for what can only be given at its creation."""
@@ -170,6 +215,7 @@ class Accounts:
             tenant.errors[r.ERROR_SUBNETS] = Failure("SUBNETS_ON_EXISTING_NAMESPACE_NOT_SUPPORTED", text)
         elif tenant.errors.get(r.ERROR_SUBNETS, Failure("", "")).code != "NAMESPACE_SUBNETS_EXHAUSTED":
             tenant.errors.pop(r.ERROR_SUBNETS, None)
+        self._check_placed(tenant)
         is_no_snat = self.supply.is_no_snat(tenant.segments[0])
         if is_no_snat is None or is_no_snat == wants_no_snat(tenant.record):
             tenant.errors.pop(r.ERROR_NO_SNAT, None)
@@ -177,9 +223,24 @@ class Accounts:
             text = f"the namespace has {have}; {r.NO_SNAT} is followed when it is created"
             tenant.errors[r.ERROR_NO_SNAT] = Failure("NO_SNAT_ON_EXISTING_NAMESPACE_NOT_SUPPORTED", text)
 
-    def _cut_segment(self, tenant: Tenant, *, no_snat: bool) -> Failure | None:
-        router = tenant.segments[0].router if tenant.segments else None
-        segment, self.supply = self.supply.cut(no_snat=no_snat, router=router)
+    def _check_placed(self, tenant: Tenant) -> None:
+        """Say so where a namespace asks for another routing domain or router than it has."""
+        have, domain, router = tenant.segments[0], self.domain_asked(tenant.record), self.router_asked(tenant.record)
+        tenant.errors.pop(r.ERROR_DOMAIN, None)
+        tenant.errors.pop(r.ERROR_ROUTER, None)
+        if isinstance(domain, Failure):
+            tenant.errors[r.ERROR_DOMAIN] = domain
+        elif domain != have.domain:
+            name = next((each.name for each in self.layout.domains if each.number == have.domain), "")
+            place = f"in routing domain {name or have.domain}" if have.domain else "in no routing domain of its own"
+            text = f"the namespace is {place}; {r.ROUTING_DOMAIN} is followed when it is created"
+            tenant.errors[r.ERROR_DOMAIN] = Failure("ROUTING_DOMAIN_ON_EXISTING_NAMESPACE_NOT_SUPPORTED", text)
+        if tenant.record.annotations.get(r.ROUTER) and not isinstance(router, Failure) and router != have.router:
+            text = f"the namespace hangs off router {have.router}; {r.ROUTER} is followed when it is created"
+            tenant.errors[r.ERROR_ROUTER] = Failure("ROUTER_ON_EXISTING_NAMESPACE_NOT_SUPPORTED", text)
+
+    def _cut_segment(self, tenant: Tenant, *, no_snat: bool, router: int | None, domain: int) -> Failure | None:
+        segment, self.supply = self.supply.cut(no_snat=no_snat, router=router, domain=domain)
         if isinstance(segment, Failure):
             return segment
         self.add_segment(tenant, segment)
@@ -191,11 +252,11 @@ class Accounts:
         tenant.keep_ranges()
         inside = [
             (address, until)
-            for address, until in self._echoes.items()
-            if any(gateway.prefix.covers(address) for gateway in segment.gateways)
+            for (domain, address), until in self._echoes.items()
+            if domain == segment.domain and any(gateway.prefix.covers(address) for gateway in segment.gateways)
         ]
         for address, until in inside:
-            del self._echoes[address]
+            del self._echoes[segment.domain, address]
             self.lay_to_rest(tenant, address, until)
 
     def lay_to_rest(self, tenant: Tenant, address: Address, until: float) -> None:
@@ -217,7 +278,8 @@ class Accounts:
             no_snat = self.supply.is_no_snat(tenant.segments[0])
             if no_snat is None:
                 no_snat = wants_no_snat(tenant.record)
-            failure = self._cut_segment(tenant, no_snat=no_snat)
+            first = tenant.segments[0]
+            failure = self._cut_segment(tenant, no_snat=no_snat, router=first.router, domain=first.domain)
             annotation = r.ERROR_NETWORK
         if failure is not None:
             tenant.errors[annotation] = failure

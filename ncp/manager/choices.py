@@ -50,7 +50,7 @@ class Chooser:
             return None
         if wish.ref[0] == "Namespace":
             return self._of_namespace(wish, space)
-        return self._of_service(wish, space) if wish.ref[0] == "Service" else self._of_binding(wish)
+        return self._of_service(wish, space) if wish.ref[0] == "Service" else self._of_binding(wish, space)
 
     def _of_namespace(self, wish: Wish, space: Space) -> Choice:
         reason = self._not_translated(space)
@@ -82,6 +82,8 @@ class Chooser:
             return "[coe] enable_snat is off"
         if not self._holdings.pools:
             return f"{OPTION} names no pool"
+        if space.is_apart:
+            return "the namespace is in a routing domain, which has no way out (ncp/routing_domain)"
         return "" if space.is_snat else "the namespace is not translated (ncp/no_snat)"
 
     def _of_service(self, wish: Wish, space: Space) -> Choice:
@@ -110,7 +112,10 @@ class Chooser:
             return Choice(fault=Failure("IP_POOL_NOT_FOUND", text))
         return Choice((asked,), families, families)
 
-    def _of_binding(self, wish: Wish) -> Choice:
+    def _of_binding(self, wish: Wish, space: Space) -> Choice:
+        if space.is_apart:
+            text = "the namespace is in a routing domain, which has no way out (ncp/routing_domain)"
+            return Choice(fault=Failure("IP_NOT_REALIZED", text))
         (address, pool), pools = wish.asked or ("", ""), self._open_to(wish.namespace)
         if rival := self._around.rivals.get(wish.ref):
             text = f"pod {rival.pod} has AddressBinding {rival.ref[1][1]}, which is older; delete one of them"

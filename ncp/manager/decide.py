@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from ipam.chain import Grant
 from ncp.manager import records as r
@@ -23,10 +24,15 @@ from ncp.manager.layout import Layout
 from ncp.manager.outbox import NAMESPACE, POD, Decision, Key, Note, Outbox, Ref
 from ncp.manager.quota import CODES, PODS, limits, refusal
 from ncp.manager.records import NamespaceRecord, PodRecord, Port
+from ncp.manager.routers import Routers
 from ncp.manager.supply import Failure
 from ncp.manager.tenant import Tenant, owner_of
 
 __all__ = ["NAMESPACE", "POD", "Books", "Decision", "Note"]
+
+
+_OF_NAMESPACE: Final = (r.ERROR_SUBNETS, r.ERROR_DOMAIN, r.ERROR_ROUTER, r.ERROR_NETWORK, r.ERROR_NO_SNAT)
+"""Annotations that say what is wrong with a namespace, in the order in which they keep its pods waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,11 @@ class Books:
             self.pods[key] = record
             members.add(key[1])
         self._seen((POD, key), replaced=old is not None and (record is None or record.uid != old.uid))
+
+    def see_routers(self, routers: Routers) -> None:
+        """The Routers that people made are these."""
+        for name in self.accounts.see_routers(routers):
+            self._dirty[(NAMESPACE, ("", name))] = None
 
     def _seen(self, ref: Ref, *, replaced: bool) -> None:
         self._dirty[ref] = None
@@ -213,7 +224,8 @@ class Books:
         if not tenant.segments:
             default = Failure("NAMESPACE_WITHOUT_NETWORK", f"namespace {record.namespace} has no subnet")
             errors = tenant.errors
-            return r.ERROR_NETWORK, errors.get(r.ERROR_SUBNETS) or errors.get(r.ERROR_NETWORK) or default
+            said = (errors[name] for name in _OF_NAMESPACE if name in errors)
+            return r.ERROR_NETWORK, next(said, default)
         used = sum(ledger.held for ledger in tenant.chain.ledgers())
         refused = refusal(PODS, tenant.record.annotations, used, len(tenant.segments[0].gateways))
         if refused is not None:
@@ -280,7 +292,7 @@ class Books:
             r.SEGMENTS: r.render_segments(tenant.segments) if tenant.segments else None,
             r.RESTING: tenant.resting,
         }
-        for name in (r.ERROR_SUBNETS, r.ERROR_NO_SNAT, r.ERROR_NETWORK):
+        for name in _OF_NAMESPACE:
             want[name] = str(tenant.errors[name]) if name in tenant.errors else None
         return self._outbox.decision(ref, tenant.record.uid, tenant.record.annotations, want)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from types import MappingProxyType
 
 from ipam.address import Address, Prefix
 from ncp.manager import records as r
@@ -10,14 +11,21 @@ from ncp.manager.accounts import wants_no_snat
 from ncp.manager.decide import Books, age
 from ncp.manager.layout import SHARED_ROUTER, Layout
 from ncp.manager.records import NamespaceRecord, PodRecord, Port, Segment
-from ncp.manager.supply import first_host
+from ncp.manager.routers import Routers
+from ncp.manager.supply import Failure, first_host
 from ncp.manager.tenant import Tenant
 
 LEAP = 24
 """How far rebuilt books go on behind the youngest address they see: pods made after it may have come and gone."""
 
 
-def rebuild(layout: Layout, namespaces: Iterable[NamespaceRecord], pods: Iterable[PodRecord], now: float) -> Books:
+def rebuild(
+    layout: Layout,
+    namespaces: Iterable[NamespaceRecord],
+    pods: Iterable[PodRecord],
+    now: float,
+    routers: Routers = MappingProxyType({}),
+) -> Books:
     """The books that a cluster's objects show. Their first decisions are what the objects lack.
 
     Where two objects claim the same thing, the older one (creationTimestamp, then uid) keeps it.
@@ -26,6 +34,7 @@ def rebuild(layout: Layout, namespaces: Iterable[NamespaceRecord], pods: Iterabl
         BlockError: the configured blocks do not fit together.
     """
     books = Books(layout)
+    books.see_routers(routers)
     _read(books, sorted(namespaces, key=age), sorted(pods, key=age), now)
     return books
 
@@ -64,21 +73,25 @@ def _recover_segments(books: Books, pods: Iterable[PodRecord]) -> None:
     for (name, vni), port in sorted(found.items()):
         tenant = books.tenants[name]
         no_snat = wants_no_snat(tenant.record)
+        domain, asked = books.accounts.domain_asked(tenant.record), books.accounts.router_asked(tenant.record)
+        if isinstance(domain, Failure) or isinstance(asked, Failure):
+            continue  # the namespace waits
         subnets = [each.prefix for each in port.addresses]
-        if not _are_cut(books.layout, subnets, no_snat=no_snat):
+        if not _are_cut(books.layout, subnets, no_snat=no_snat, domain=domain):
             continue
-        own = SHARED_ROUTER if books.layout.single_tier else vni
+        own = asked or (SHARED_ROUTER if books.layout.single_tier else vni)
         router = tenant.segments[0].router if tenant.segments else own
         gateways = tuple(first_host(subnet) for subnet in subnets)
         try:
-            books.accounts.recover(tenant, Segment(vni, router, gateways, books.layout.enable_snat and not no_snat))
+            snat = books.layout.enable_snat and not no_snat and not domain
+            books.accounts.recover(tenant, Segment(vni, router, gateways, snat, domain))
         except ValueError:
             continue  # somebody else has it: the pods' ports are decided anew, with events
 
 
-def _are_cut(layout: Layout, subnets: Sequence[Prefix], *, no_snat: bool) -> bool:
+def _are_cut(layout: Layout, subnets: Sequence[Prefix], *, no_snat: bool, domain: int) -> bool:
     """Whether subnets could have been cut together from the blocks."""
-    blocks, lengths = layout.blocks_for(no_snat=no_snat), dict(layout.lengths)
+    blocks, lengths = layout.blocks_for(no_snat=no_snat, domain=domain), dict(layout.lengths)
     return {subnet.family for subnet in subnets} == {block.family for block in blocks} and all(
         subnet.length == lengths[subnet.family] and any(block.covers(subnet) for block in blocks) for subnet in subnets
     )

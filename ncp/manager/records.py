@@ -18,10 +18,14 @@ __all__ = ["CLUSTER", "PORT", "SEGMENTS"]
 
 RESTING: Final = "ncp/resting"
 NO_SNAT: Final = "ncp/no_snat"
+ROUTING_DOMAIN: Final = "ncp/routing_domain"
+ROUTER: Final = "ncp/router"
 SUBNETS: Final = "ncp/subnets"
 IP_RANGE: Final = "ncp/ip_range"
 ERROR_SUBNETS: Final = "ncp/error.subnets"
 ERROR_NO_SNAT: Final = "ncp/error.no_snat"
+ERROR_DOMAIN: Final = "ncp/error.routing_domain"
+ERROR_ROUTER: Final = "ncp/error.router"
 ERROR_IP_RANGE: Final = "ncp/error.ip_range"
 ERROR_NETWORK: Final = "ncp/error.network"
 
@@ -33,12 +37,13 @@ Annotations = Mapping[str, str]
 
 
 class Segment(NamedTuple):
-    """One logical switch of a namespace as decided."""
+    """One logical switch of a namespace as decided. ``domain`` 0 is the cluster's own routing domain."""
 
     vni: int
     router: int
     gateways: tuple[Interface, ...]
     snat: bool
+    domain: int = 0
 
 
 class Port(NamedTuple):
@@ -135,7 +140,13 @@ def _ended(status: Mapping[str, Any]) -> float | None:
 def render_segments(segments: tuple[Segment, ...]) -> str:
     """The text of ``ncp/segments``."""
     shown = [
-        {"vni": each.vni, "router": each.router, "gateways": [str(g) for g in each.gateways], "snat": each.snat}
+        {
+            "vni": each.vni,
+            "router": each.router,
+            "gateways": [str(g) for g in each.gateways],
+            "snat": each.snat,
+            **({"domain": each.domain} if each.domain else {}),
+        }
         for each in segments
     ]
     return orjson.dumps(shown).decode()
@@ -154,6 +165,7 @@ def parse_segments(text: str) -> tuple[Segment, ...]:
                 _whole(each["router"]),
                 tuple(parse_interface(gateway) for gateway in each["gateways"]),
                 bool(each.get("snat", True)),
+                _whole(each.get("domain", 0)),
             )
             for each in _of_type(list, text)
         )

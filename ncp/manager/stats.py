@@ -15,7 +15,9 @@ def stats_of(books: Books) -> Stats:
             if ledgers:
                 free, held = sum(x.free for x in ledgers), sum(x.held for x in ledgers)
                 usages.append(Usage(name, family, free, held, sum(x.resting for x in ledgers)))
-    blocks = tuple(
-        BlockUsage(str(block.prefix), block.capacity, len(block.used)) for block in books.accounts.supply.blocks.blocks
-    )
-    return Stats(tuple(usages), blocks, len(books.ports), len(books.failures), len(books.accounts.supply.vnis))
+    supply = books.accounts.supply
+    blocks = [BlockUsage(str(each.prefix), each.capacity, len(each.used)) for each in supply.blocks.blocks]
+    for domain in books.layout.domains:
+        own = supply.of_domain(domain.number).blocks
+        blocks += [BlockUsage(f"{domain.name}={each.prefix}", each.capacity, len(each.used)) for each in own]
+    return Stats(tuple(usages), tuple(blocks), len(books.ports), len(books.failures), len(books.accounts.supply.vnis))

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from immutables import Map
+
 from ipam.address import Interface, Prefix, parse_prefix
 from ipam.block import IpBlocks, SubnetTaken
 from ipam.ledger import Ledger
 from ipam.persistent import Numbers
 from ncp.manager.layout import SHARED_ROUTER, Layout
 from ncp.manager.records import Segment
+from sdn.model import MAX_DOMAIN
 
 
 class Failure(NamedTuple):
@@ -26,11 +29,12 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """VNIs and subnets in use by anybody."""
+    """VNIs in use by anybody, and subnets by routing domain."""
 
     layout: Layout
-    blocks: IpBlocks
+    blocks: IpBlocks  # of the cluster's own
     vnis: Numbers
+    domains: Map[int, IpBlocks]  # of the others
 
     @classmethod
     def of(cls, layout: Layout) -> Supply:
@@ -39,42 +43,52 @@ class Supply:
         Raises:
             BlockError: the configured blocks do not fit together.
         """
-        return cls(layout, layout.unused_blocks(), Numbers())
+        return cls(layout, layout.unused_blocks(), Numbers(), Map(layout.unused_domains()))
 
-    def cut(self, *, no_snat: bool, router: int | None) -> tuple[Segment | Failure, Supply]:
-        """A segment with the next subnet of every configured family; ``router`` None: it gets a router of its own."""
-        own = no_snat and self.layout.no_snat_blocks
-        option = "no_snat_ip_blocks" if own else "container_ip_blocks"
-        among = self.layout.blocks_for(no_snat=no_snat)
+    def of_domain(self, domain: int) -> IpBlocks:
+        """What is given in a routing domain; one that the settings do not name any more has no blocks."""
+        return (self.domains.get(domain) or self.layout.unused(())) if domain else self.blocks
+
+    def cut(self, *, no_snat: bool, router: int | None, domain: int = 0) -> tuple[Segment | Failure, Supply]:
+        """A segment with the next subnet of every family its routing domain has; ``router`` None: it gets a router of its own."""
+        option = "[ncp] routing_domains" if domain else "[nsx_v3] container_ip_blocks"
+        if no_snat and self.layout.no_snat_blocks and not domain:
+            option = "[nsx_v3] no_snat_ip_blocks"
+        among = self.layout.blocks_for(no_snat=no_snat, domain=domain)
         if not among:
-            return Failure("IP_BLOCK_MISSING", f"[nsx_v3] {option} names no block to take a subnet from"), self
-        blocks, subnets = self.blocks, []
+            return Failure("IP_BLOCK_MISSING", f"{option} names no block to take a subnet from"), self
+        blocks, subnets = self.of_domain(domain), []
         for family in sorted({prefix.family for prefix in among}):
             subnet, blocks = blocks.cut(family, among)
             if subnet is None:
-                text = f"every IPv{family} subnet of [nsx_v3] {option} is in use; add a block or delete a namespace"
+                text = f"every IPv{family} subnet of {option} is in use; add a block or delete a namespace"
                 return Failure("IP_BLOCK_EXHAUSTED", text), self
             subnets.append(subnet)
-        return replace(self, blocks=blocks)._number(subnets, no_snat=no_snat, router=router)
+        return self._with(domain, blocks)._number(subnets, no_snat=no_snat, router=router, domain=domain)
 
-    def custom(self, text: str, *, no_snat: bool) -> tuple[tuple[Segment, ...] | Failure, Supply]:
+    def _with(self, domain: int, blocks: IpBlocks) -> Supply:
+        return replace(self, domains=self.domains.set(domain, blocks)) if domain else replace(self, blocks=blocks)
+
+    def custom(
+        self, text: str, *, no_snat: bool, router: int | None = None, domain: int = 0
+    ) -> tuple[tuple[Segment, ...] | Failure, Supply]:
         """Segments with exactly the subnets a namespace asks for; the n-th of each family make the n-th segment."""
         try:
             asked = [parse_prefix(part) for part in text.split(",") if part.strip()]
             groups = [group for f in (4, 6) if (group := [prefix for prefix in asked if prefix.family == f])]
             if not groups or any(len(group) != len(groups[0]) for group in groups):
                 raise ValueError("it must name one subnet or more, and as many of IPv4 as of IPv6 where both are named")
-            blocks = self.blocks
+            blocks = self.of_domain(domain)
             for prefix in asked:
                 Ledger.of(prefix)
                 blocks = blocks.claim(prefix)
         except ValueError as error:
             return Failure("INVALID_SUBNETS", f"annotation ncp/subnets {text!r}: {error}"), self
-        supply = replace(self, blocks=blocks)
+        supply = self._with(domain, blocks)
         segments: list[Segment] = []
         for subnets in zip(*groups, strict=True):
-            router = segments[0].router if segments else None
-            segment, supply = supply._number(subnets, no_snat=no_snat, router=router)
+            router = segments[0].router if segments else router
+            segment, supply = supply._number(subnets, no_snat=no_snat, router=router, domain=domain)
             if isinstance(segment, Failure):
                 return segment, self
             segments.append(segment)
@@ -94,22 +108,26 @@ class Supply:
         subnets = [gateway.prefix for gateway in segment.gateways]
         if not subnets or len({subnet.family for subnet in subnets}) != len(subnets):
             raise ValueError(f"segment {segment.vni} does not have one gateway per family")
-        blocks = self.blocks
+        if not 0 <= segment.domain <= MAX_DOMAIN:
+            raise ValueError(f"routing domain {segment.domain} is not one of 0 to {MAX_DOMAIN}")
+        blocks = self.of_domain(segment.domain)
         for subnet, gateway in zip(subnets, segment.gateways, strict=True):
             if Ledger.of(subnet).gateway != gateway:
                 raise ValueError(f"gateway {gateway} is not the first address of its subnet")
             blocks = blocks.claim(subnet)
-        return replace(self, blocks=blocks, vnis=self.vnis.add(segment.vni))
+        return replace(self._with(segment.domain, blocks), vnis=self.vnis.add(segment.vni))
 
     def give_back(self, segment: Segment) -> Supply:
         """The segment's VNI and subnets are free again."""
-        blocks = self.blocks
+        blocks = self.of_domain(segment.domain)
         for gateway in segment.gateways:
             blocks = blocks.release(gateway.prefix)
-        return replace(self, blocks=blocks, vnis=self.vnis.remove(segment.vni))
+        return replace(self._with(segment.domain, blocks), vnis=self.vnis.remove(segment.vni))
 
     def is_no_snat(self, segment: Segment) -> bool | None:
-        """Whether a segment was made for a no-SNAT namespace; None when that cannot be told."""
+        """Whether a segment was made for a no-SNAT namespace; None when that cannot be told, or means nothing."""
+        if segment.domain:
+            return None
         if self.layout.no_snat_blocks:
             for no_snat in (False, True):
                 for block in self.layout.blocks_for(no_snat=no_snat):
@@ -118,7 +136,7 @@ class Supply:
         return not segment.snat if self.layout.enable_snat else None
 
     def _number(
-        self, subnets: Sequence[Prefix], *, no_snat: bool, router: int | None
+        self, subnets: Sequence[Prefix], *, no_snat: bool, router: int | None, domain: int
     ) -> tuple[Segment | Failure, Supply]:
         first, last = self.layout.vnis
         vni = self.vnis.gap(first, last)
@@ -128,8 +146,8 @@ class Supply:
         if router is None:
             router = SHARED_ROUTER if self.layout.single_tier else vni
         gateways = tuple(first_host(subnet) for subnet in subnets)
-        snat = self.layout.enable_snat and not no_snat
-        return Segment(vni, router, gateways, snat), replace(self, vnis=self.vnis.add(vni))
+        snat = self.layout.enable_snat and not no_snat and not domain
+        return Segment(vni, router, gateways, snat, domain), replace(self, vnis=self.vnis.add(vni))
 
 
 def first_host(subnet: Prefix) -> Interface:

@@ -26,6 +26,11 @@ class Tenant:
     macs: set[tuple[int, int]] = field(default_factory=set)  # (VNI, MAC) in use
     resting: str | None = None  # text of ncp/resting
 
+    @property
+    def domain(self) -> int:
+        """The routing domain it is in; 0: the cluster's own, or not decided yet."""
+        return self.segments[0].domain if self.segments else 0
+
     def add(self, segment: Segment) -> None:
         """A further segment, its addresses all free."""
         self.segments = (*self.segments, segment)

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 from ncp.kube.client import Kube
+from ncp.kube.custom import CustomReflector
 from ncp.kube.reflector import Reflector
-from ncp.kube.resources import NAMESPACES, PODS
+from ncp.kube.resources import NAMESPACES, PODS, ROUTERS
 from ncp.manager.decide import Books
 from ncp.manager.demand import LoadBalancing
 from ncp.manager.layout import Layout, overridden
@@ -25,6 +26,7 @@ from ncp.manager.outbox import NAMESPACE, POD, Ref
 from ncp.manager.policies import PolicyStatus
 from ncp.manager.rebuild import rebuild
 from ncp.manager.records import namespace_record, pod_record
+from ncp.manager.routers import RouterRecord, numbered, router_record
 from ncp.manager.runtime import Overrides, RunTimeSettings
 from ncp.manager.stats import stats_of
 from ncp.manager.translations import Translations
@@ -43,6 +45,9 @@ SETTLE: Final = 5.0
 """Seconds the start waits for settings made at run time, before it goes on with the file's."""
 FIRST_DELAY: Final = 0.1
 LAST_DELAY: Final = 5.0
+
+
+ROUTER: Final = "Router"
 
 
 class Seen(NamedTuple):
@@ -84,6 +89,8 @@ class Term:
             Reflector(kube, NAMESPACES, self._watcher(NAMESPACE)),
             Reflector(kube, PODS, self._watcher(POD)),
         ]
+        self._routers: dict[str, RouterRecord] = {}
+        self._watched_routers = CustomReflector(kube, ROUTERS, self._watched_router)
         self._vips: VirtualAddresses | None = None
         self._translations: Translations | None = None
         if balancing and outward:
@@ -102,6 +109,9 @@ class Term:
                 self._translations.see((kind, key), new)
 
         return on_change
+
+    def _watched_router(self, key: tuple[str, str], old: Any, new: dict[str, Any] | None) -> None:
+        self._inbox.put(Seen((ROUTER, key), new, time.monotonic()))
 
     def _watched_service(self, ref: Ref, new: dict[str, Any] | None) -> None:
         if self._translations:
@@ -131,8 +141,9 @@ class Term:
                 reflector.stop()
             writer.stop(DRAIN if self._leading() else 0.0)
 
-    def _services(self) -> Iterator[RunTimeSettings | PolicyStatus | VirtualAddresses | Translations]:
+    def _services(self) -> Iterator[CustomReflector | RunTimeSettings | PolicyStatus | VirtualAddresses | Translations]:
         """What else works while this replica leads."""
+        yield self._watched_routers
         yield from filter(None, (self._settings, self._policies, self._translations, self._vips))
 
     def _count_refusal(self, reason: str) -> None:
@@ -161,13 +172,17 @@ class Term:
         return True
 
     def _settle(self, stop: threading.Event) -> None:
-        """Wait until it is known what holds at run time: rests found on objects are measured by it."""
+        """Wait until it is known what holds at run time (rests found on objects are measured by it), and which Routers there are."""
         end = time.monotonic() + SETTLE
-        while self._settings and not self._settings.settled.wait(0.05) and not stop.is_set() and self._leading():
-            self.beat = time.monotonic()
-            if self.beat > end:
-                log.warning("NCPSetting cannot be read; the settings of the file hold until it can")
-                return
+        awaited = {"Routers cannot be read; namespaces that name one wait": self._watched_routers.synced}
+        if self._settings:
+            awaited["NCPSetting cannot be read; the settings of the file hold until it can"] = self._settings.settled
+        for otherwise, known in awaited.items():
+            while not known.wait(0.05) and not stop.is_set() and self._leading():
+                self.beat = time.monotonic()
+                if self.beat > end:
+                    log.warning(otherwise)
+                    break
 
     def _open_books(self) -> None:
         objects: dict[Ref, dict[str, Any]] = {}
@@ -181,10 +196,11 @@ class Term:
             elif isinstance(seen, Overrides):
                 layout = overridden(self._layout, seen.values)
                 self._rest_pools(layout.rest)
-        self._versions = {ref: _version(obj) for ref, obj in objects.items()}
+        self._versions = {ref: _version(obj) for ref, obj in objects.items() if ref[0] != ROUTER}
         namespaces = [namespace_record(obj) for (kind, _), obj in objects.items() if kind == NAMESPACE]
         pods = [pod_record(obj) for (kind, _), obj in objects.items() if kind == POD]
-        books = rebuild(layout, namespaces, pods, time.time())
+        self._routers = {key[1]: router_record(obj) for (kind, key), obj in objects.items() if kind == ROUTER}
+        books = rebuild(layout, namespaces, pods, time.time(), numbered(self._routers.values(), layout.vnis))
         with self._lock:
             self._books = books
         log.info("%d namespaces and %d pods found, %d with a port", len(namespaces), len(pods), len(books.ports))
@@ -234,6 +250,9 @@ class Term:
     def _see(self, seen: Seen) -> None:
         assert self._books is not None
         kind, key = seen.ref
+        if kind == ROUTER:
+            self._see_router(key[1], seen.obj)
+            return
         if seen.obj is None:
             self._versions.pop(seen.ref, None)
             self._since.pop(seen.ref, None)
@@ -248,6 +267,13 @@ class Term:
             self._books.see_namespace(key[1], namespace_record(seen.obj) if seen.obj else None)
         else:
             self._books.see_pod(key, pod_record(seen.obj) if seen.obj else None)
+
+    def _see_router(self, name: str, obj: dict[str, Any] | None) -> None:
+        assert self._books is not None
+        self._routers.pop(name, None)
+        if obj is not None:
+            self._routers[name] = router_record(obj)
+        self._books.see_routers(numbered(self._routers.values(), self._layout.vnis))
 
     def _end(self, outcome: Outcome) -> None:
         """An object is written, or was refused: then it is looked at again, after a while if that may repeat itself."""

@@ -59,6 +59,7 @@ class Space(NamedTuple):
     is_snat: bool
     families: tuple[Family, ...]
     limits: Mapping[str, str]
+    is_apart: bool = False  # in a routing domain, which has no way out
 
 
 class Pod(NamedTuple):
@@ -109,7 +110,8 @@ def space(namespace: Object, cluster: str) -> Space:
         families |= {gateway.family for gateway in segment.gateways if segment.snat}
     is_ours = annotation(namespace, r.CLUSTER) == cluster
     found = limits(namespace["metadata"].get("annotations") or {})
-    return Space(is_ours, has_segments, is_snat, tuple(sorted(families)), found)
+    is_apart = any(segment.domain for segment in segments)
+    return Space(is_ours, has_segments, is_snat, tuple(sorted(families)), found, is_apart)
 
 
 def pod(obj: Object) -> Pod | None:

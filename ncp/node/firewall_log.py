@@ -92,7 +92,10 @@ class FirewallLog:
         spoken = five_tuple(packet.data)
         if spoken is None:
             return
-        port = next((each for each in intent.ports.values() if spoken.source in each.addresses), None)
+        port = next(
+            (each for each in intent.ports.values() if spoken.source in each.addresses and not intent.domain_of(each)),
+            None,
+        )
         if port is None:
             return
         found = outside(intent, port, spoken.source)

@@ -13,6 +13,7 @@ from sdn.openflow.values import PacketIn
 from sdn.outside import outside
 from sdn.pipeline.flow import Action, Output, Resubmit, SetField
 from sdn.pipeline.registers import (
+    DOMAIN,
     FROM_NODE,
     FROM_POD,
     GATEWAY_MAC,
@@ -84,8 +85,10 @@ def _reject(switch: Switch, packet: PacketIn, intent: Intent) -> None:
         switch.packet_out(frame, (Output(packet.metadata["in_port"]),))
         return
     vni = (packet.metadata.get(SEGMENT.register, 0) & SEGMENT.mask) >> SEGMENT.low
-    router = intent.switches[vni].router if vni in intent.switches else 0
-    onward = (SOURCE.set(FROM_POD), SEGMENT.set(vni), ROUTER.set(router), *_back(packet), Resubmit(T["requests"]))
+    switch = intent.switches.get(vni)
+    router, domain = (switch.router, switch.domain) if switch else (0, 0)
+    place = (SOURCE.set(FROM_POD), DOMAIN.set(domain), SEGMENT.set(vni), ROUTER.set(router))
+    onward = (*place, *_back(packet), Resubmit(T["requests"]))
     switch.packet_out(frame, onward, in_port=(packet.metadata.get(OUTPUT.register, 0) & OUTPUT.mask) >> OUTPUT.low)
 
 
@@ -99,7 +102,7 @@ def _back(packet: PacketIn) -> tuple[Action, ...]:
 
 def _registers(packet: PacketIn) -> tuple[Action, ...]:
     """Where the packet was in the pipeline, as actions that put another there."""
-    held = ((field, packet.metadata.get(field.register, 0)) for field in (SOURCE, SEGMENT, ROUTER))
+    held = ((field, packet.metadata.get(field.register, 0)) for field in (SOURCE, DOMAIN, SEGMENT, ROUTER))
     high, low = (packet.metadata.get(f"reg{NEXT_HOP_MAC.reg + n}", 0) for n in (0, 1))
     back = NEXT_HOP_MAC.set((high << 32 | low) & NEXT_HOP_MAC.mask)
     return *(field.set((value & field.mask) >> field.low) for field, value in held), back

@@ -12,24 +12,29 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from itertools import product
+from typing import TypeAlias
 
 from ipam.address import Address, Family
 from sdn.compile.balancing import Pool
 from sdn.compile.delta import Delta
 from sdn.compile.firewall import BACKWARD, FORWARD
 from sdn.conntrack import NUMBERS, Forbidden, Tracked, forbidden, parse
-from sdn.model import Intent
+from sdn.model import Intent, LogicalPort
 from sdn.openflow.conntrack import Flush
 from sdn.openflow.match import unpack_match
 from sdn.openflow.session import Switch
 from sdn.openflow.values import InstalledFlow
 from sdn.outside import changed_outside
-from sdn.pipeline.registers import NODE_PORT, ZONE
+from sdn.pipeline.registers import HAIRPIN_ZONE, NODE_PORT, ZONE
 from sdn.pipeline.tables import T
 from sdn.program import Changes, Program, Rule
 from sdn.services import Member, VirtualServer
 
 log = logging.getLogger(__name__)
+
+
+Place: TypeAlias = tuple[int, Address]
+"""An address in a routing domain."""
 
 
 @dataclass(slots=True)
@@ -43,8 +48,8 @@ class Standing:
     switch: Switch
     resets: bool = False  # TCP connections to members that were given up; else they are let end
     _all: bool = False
-    _addresses: set[Address] = field(default_factory=set)
-    _gone: set[Address] = field(default_factory=set)
+    _addresses: set[Place] = field(default_factory=set)
+    _gone: set[Place] = field(default_factory=set)
     _nodes: set[Address] = field(default_factory=set)  # the addresses of all nodes
     _others: set[Address] = field(default_factory=set)  # pods that are somebody else outside than before
     _servers: dict[str, VirtualServer] = field(default_factory=dict)  # those that change, as they were
@@ -62,9 +67,9 @@ class Standing:
             old, new = before.ports.get(name), after.ports.get(name)
             if old is None:
                 continue
-            self._gone.update(each for each in old.addresses if new is None or each not in new.addresses)
+            self._gone.update(_places(before, old) - (_places(after, new) if new else set()))
             if new is not None and new.identity != old.identity:
-                self._addresses.update(new.addresses)
+                self._addresses |= _places(after, new)
 
     def everything(self) -> None:
         """Look at all connections: nobody knows what changed."""
@@ -83,12 +88,14 @@ class Standing:
             connections = list(parse(self.dump()))
             noted = associations(self.switch.flows(table=T["associations"]))
             connections += noted
-            gone = {each for each in connections if not self._gone.isdisjoint(each.ends())}
             zones = {ofport: name for name, ofport in attached.items()}
-            asked = (each for each in connections if self._all or not self._addresses.isdisjoint(each.ends()))
+            domains = _domains(intent, zones)
+            gone = {each for each in connections if _is_about(each, self._gone, domains)}
+            asked = (each for each in connections if self._all or _is_about(each, self._addresses, domains))
             found = [each for each in forbidden(asked, intent, program.rules, zones) if each.fate != "keep"]
             self._forget(gone | {each.tracked for each in found}, noted)
-        if self._gone and (stale := translations(self.switch.flows(table=T["translations"]), self._gone)):
+        lost = {address for domain, address in self._gone if not domain}  # virtual servers are of no other domain
+        if lost and (stale := translations(self.switch.flows(table=T["translations"]), lost)):
             self.switch.apply(Changes(delete=stale))
         self._all = False
         self._addresses.clear()
@@ -125,6 +132,24 @@ class Standing:
         flows = tuple(rule for each in connections for rule in noted.get(each, ()))
         if flows:
             self.switch.apply(Changes(delete=flows))
+
+
+def _places(intent: Intent, port: LogicalPort) -> set[Place]:
+    return {(intent.domain_of(port), address) for address in port.addresses}
+
+
+def _domains(intent: Intent, zones: Mapping[int, str]) -> dict[int, int]:
+    """The routing domain that the addresses of each zone's connections are of."""
+    found = {zone: intent.domain_of(port) for zone, name in zones.items() if (port := intent.ports.get(name))}
+    return {**found, NODE_PORT: 0, HAIRPIN_ZONE: 0}
+
+
+def _is_about(tracked: Tracked, places: Set[Place], domains: Mapping[int, int]) -> bool:
+    """Whether an end of a connection is one of some addresses. In a zone whose port is gone they may be of any domain."""
+    domain = domains.get(tracked.zone)
+    if domain is None:
+        return any(address in tracked.ends() for _, address in places)
+    return any((domain, address) in places for address in tracked.ends())
 
 
 def associations(flows: Iterable[InstalledFlow]) -> dict[Tracked, tuple[Rule, ...]]:

@@ -31,6 +31,8 @@ def expected(
             return Verdict("no", why)
     if probe.protocol == "neighbour":
         return _neighbour(intent, probe)
+    if why := _apart(intent, probe):
+        return Verdict("no", why)
     if EXTERNAL in (probe.source, probe.destination) and intent.tier0.exit_node not in intent.nodes:
         return Verdict("no", "tier-0 has no exit node")
     if why := _kept_in(intent, probe, here, there):
@@ -81,6 +83,23 @@ def _unplaced(intent: Intent, name: str) -> str:
     if port.node not in intent.nodes:
         return f"{name} is on no known node"
     return ""
+
+
+def _apart(intent: Intent, probe: Probe) -> str:
+    """Why no router leads from one end to the other; empty: both are in one routing domain."""
+    one, other = (_domain(intent, name) for name in (probe.source, probe.destination))
+    return "" if one == other else f"{probe.source} is in routing domain {one}, {probe.destination} in {other}"
+
+
+def _domain(intent: Intent, name: str) -> int:
+    """Nodes and the outside are in the cluster's own."""
+    port = intent.ports.get(name)
+    return intent.domain_of(port) if port else 0
+
+
+def domain_of(intent: Intent, probe: Probe) -> int:
+    """The routing domain that a probe's addresses are of; the sender's, where it leads to another."""
+    return _domain(intent, probe.source)
 
 
 def _kept_in(intent: Intent, probe: Probe, here: Address, there: Address) -> str:

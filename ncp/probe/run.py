@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 from ipam.address import parse_address
 from ncp.cli import nodeapi
 from ncp.kube.client import Kube
-from ncp.probe.expect import expected
+from ncp.probe.expect import domain_of, expected
 from ncp.probe.model import Endpoint, Probe, Result, Verdict, arrives
 from ncp.probe.progress import Meter
 from ncp.probe.site import Site, look
@@ -62,8 +62,12 @@ def ask(
         AppctlError: a switch could not be asked.
     """
     with meter or Meter(quiet=quiet) as shown:
-        world = reference(site.intent)
-        said = {probe: expected(site.intent, world, site.endpoints, site.listening, probe) for probe in probes}
+        domains = {probe: domain_of(site.intent, probe) for probe in probes}
+        worlds = {domain: reference(site.intent, domain=domain) for domain in set(domains.values())}
+        said = {
+            probe: expected(site.intent, worlds[domains[probe]], site.endpoints, site.listening, probe)
+            for probe in probes
+        }
         seen = _observed(site, said, shown)
         chosen = _chosen(site, said, seen, trace)
         told = lambda done: shown.tell("in flows", done, len(chosen))  # noqa: E731

@@ -27,6 +27,7 @@ def fabric_of(settings: Settings) -> Fabric:
         single_tier=settings.nsx_v3.single_tier_topology,
         exit_node=settings.ncp.exit_node or "",
         blocks=pod_blocks(settings),
+        domains={each.number: each.blocks for each in settings.ncp.routing_domains},
         firewall=firewall_of(settings),
         baseline=settings.k8s.baseline_policy_type,
         algorithm=ALGORITHMS[settings.nsx_v3.pool_algorithm],
@@ -59,7 +60,7 @@ def firewall_of(settings: Settings) -> FirewallSettings:
 
 
 def pod_blocks(settings: Settings) -> tuple[Prefix, ...]:
-    """Every block pods get their addresses from: what nodes route into the overlay."""
+    """Every block pods of the cluster's own routing domain get their addresses from: what nodes route into the overlay."""
     blocks = (*settings.nsx_v3.container_ip_blocks, *settings.nsx_v3.no_snat_ip_blocks)
     return tuple(parse_prefix(str(block)) for block in blocks)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from immutables import Map
 
@@ -20,7 +20,7 @@ from ncp.kube.resources import EDGE_LEASE
 from ncp.translate import objects, services
 from ncp.translate.objects import Object
 from sdn.compile.delta import Delta
-from sdn.model import FirewallSettings, Intent, LogicalSwitch, NatSettings, Origin, Problem, Tier0
+from sdn.model import Binding, FirewallSettings, Intent, LogicalSwitch, NatSettings, Origin, Problem, Tier0
 from sdn.services import Algorithm, Slice, VirtualServer
 
 POLICY_INVALID = "POLICY_INVALID"
@@ -39,11 +39,16 @@ class Fabric:
     single_tier: bool
     exit_node: str = ""
     blocks: tuple[Prefix, ...] = ()
+    domains: Mapping[int, tuple[Prefix, ...]] = field(default_factory=dict)  # blocks of routing domains
     firewall: FirewallSettings = field(default_factory=FirewallSettings)
     baseline: BaselineType | None = None
     algorithm: Algorithm = "even"
     nat: NatSettings = field(default_factory=NatSettings)
     snat_families: frozenset[int] = frozenset()
+
+
+Offer: TypeAlias = "tuple[Literal['services', 'bindings'], str]"
+"""Something that leads to pods from elsewhere: the intent's map it is in, and its name there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,9 @@ class Translation:
     claims: Map[int, tuple[LogicalSwitch, ...]]  # by VNI, sorted by origin: the first has it
     problems: Map[tuple[str, Key], tuple[Problem, ...]]
     of_slice: Map[str, str]  # the service each endpoint slice is under
+    withheld: Map[
+        Offer, VirtualServer | Binding
+    ]  # what namespaces in routing domains ask for, and no other domain can give them
     exit_node: str = ""  # by the settings, where there are no edges
     edges: frozenset[str] = frozenset()  # nodes labelled as such
     active: str = ""  # who holds their lease
@@ -66,6 +74,7 @@ class Translation:
         found = [p for _, problems in sorted(self.problems.items()) for p in problems]
         for _, claim in sorted(self.claims.items()):
             found += [_vni_taken(loser, claim[0]) for loser in claim[1:]]
+        found += [_withheld(each) for _, each in sorted(self.withheld.items())]
         return found
 
 
@@ -79,6 +88,7 @@ def start(fabric: Fabric) -> Translation:
         nodes=Map(),
         ports=Map(),
         blocks=fabric.blocks,
+        domains=fabric.domains,
         firewall=fabric.firewall,
         sections=Map(),
         namespaces=Map(),
@@ -89,7 +99,7 @@ def start(fabric: Fabric) -> Translation:
         bindings=Map(),
         nat=fabric.nat,
     )
-    return Translation(fabric.cluster, fabric.baseline, intent, Map(), Map(), Map(), Map(), fabric.exit_node)
+    return Translation(fabric.cluster, fabric.baseline, intent, Map(), Map(), Map(), Map(), Map(), fabric.exit_node)
 
 
 def apply(state: Translation, kind: str, key: Key, obj: Object | None) -> tuple[Translation, Delta]:
@@ -136,13 +146,42 @@ def _apply_host_ports(state: Translation, key: Key, found: tuple[VirtualServer, 
     """A pod's ports on its node, as a virtual server whose only member is the pod."""
     name = services.of_pod(*key)
     server, ends = found or (None, None)
+    state, delta = _offer(state, ("services", name), server)
     intent = state.intent
-    held = intent.slices.get(name, Map()).get("")
-    if intent.services.get(name) == server and held == ends:
-        return state, Delta()
-    servers = _with(intent.services, name, server)
+    if intent.slices.get(name, Map()).get("") == ends:
+        return state, delta
     slices = _with(intent.slices, name, Map({"": ends}) if ends else None)
-    return replace(state, intent=intent.replace(services=servers, slices=slices)), Delta(services=frozenset({name}))
+    return replace(state, intent=intent.replace(slices=slices)), delta | Delta(services=frozenset({name}))
+
+
+def _offer(state: Translation, offer: Offer, value: VirtualServer | Binding | None) -> Step:
+    """A virtual server or a binding as it is asked for. That of a namespace in a routing domain is kept out of the intent: its
+    addresses are the cluster's own, and the pods' are not."""
+    kind, name = offer
+    is_apart = _domain_of(state, name.partition("/")[0]) > 0
+    state = replace(state, withheld=_with(state.withheld, offer, value if is_apart else None))
+    held, wanted = getattr(state.intent, kind), None if is_apart else value
+    if held.get(name) == wanted:
+        return state, Delta()
+    intent = state.intent.replace(**{kind: _with(held, name, wanted)})
+    return replace(state, intent=intent), Delta(**{kind: frozenset({name})})
+
+
+def _domain_of(state: Translation, namespace: str) -> int:
+    return next((switch.domain for switch in state.by_namespace.get(namespace, ())), 0)
+
+
+def _offer_again(state: Translation, namespace: str) -> Step:
+    """What a namespace asks for, once it is in another routing domain."""
+    within = f"{namespace}/"
+    offers = {offer: each for offer, each in state.withheld.items() if offer[1].startswith(within)}
+    offers |= {("services", name): each for name, each in state.intent.services.items() if name.startswith(within)}
+    offers |= {("bindings", name): each for name, each in state.intent.bindings.items() if name.startswith(within)}
+    delta = Delta()
+    for offer, each in offers.items():
+        state, more = _offer(state, offer, each)
+        delta |= more
+    return state, delta
 
 
 def _apply_node(state: Translation, key: Key, obj: Object | None) -> tuple[Translation, Delta]:
@@ -200,21 +239,13 @@ def _apply_labels(state: Translation, name: str, obj: Object | None) -> tuple[Tr
 def _apply_service(state: Translation, key: Key, obj: Object | None) -> Step:
     server, problems = services.virtual_server(obj) if obj is not None else (None, ())
     state = _noted(state, "Service", key, problems)
-    name = f"{key[0]}/{key[1]}"
-    if state.intent.services.get(name) == server:
-        return state, Delta()
-    servers = _with(state.intent.services, name, server)
-    return replace(state, intent=state.intent.replace(services=servers)), Delta(services=frozenset({name}))
+    return _offer(state, ("services", f"{key[0]}/{key[1]}"), server)
 
 
 def _apply_binding(state: Translation, key: Key, obj: Object | None) -> Step:
     binding, problems = objects.binding(obj) if obj is not None else (None, ())
     state = _noted(state, "AddressBinding", key, problems)
-    name = f"{key[0]}/{key[1]}"
-    if state.intent.bindings.get(name) == binding:
-        return state, Delta()
-    bindings = _with(state.intent.bindings, name, binding)
-    return replace(state, intent=state.intent.replace(bindings=bindings)), Delta(bindings=frozenset({name}))
+    return _offer(state, ("bindings", f"{key[0]}/{key[1]}"), binding)
 
 
 def _apply_slice(state: Translation, key: Key, obj: Object | None) -> Step:
@@ -277,6 +308,7 @@ def _apply_segments(state: Translation, key: Key, obj: Object | None) -> tuple[T
     old = state.by_namespace.get(name, ())
     if new == old:
         return state, Delta()
+    moves = _domain_of(state, name) != next((switch.domain for switch in new), 0)
     claims, switches = state.claims, state.intent.switches
     changed = set()
     for vni in {switch.vni for switch in (*old, *new)}:
@@ -293,7 +325,11 @@ def _apply_segments(state: Translation, key: Key, obj: Object | None) -> tuple[T
         by_namespace=_with(state.by_namespace, name, new or None),
         claims=claims,
     )
-    return state, Delta(switches=frozenset(changed))
+    delta = Delta(switches=frozenset(changed))
+    if moves:
+        state, more = _offer_again(state, name)
+        delta |= more
+    return state, delta
 
 
 def _noted(state: Translation, kind: str, key: Key, problems: tuple[Problem, ...]) -> Translation:
@@ -312,6 +348,15 @@ def _with(mapping: Any, key: Any, value: Any) -> Any:
 def _vni_taken(loser: LogicalSwitch, winner: LogicalSwitch) -> Problem:
     text = f"{loser.origin} and {winner.origin} both say VNI {loser.vni}; the latter keeps it"
     return Problem(loser.origin, "VNI_CONFLICT", text)
+
+
+def _withheld(asked: VirtualServer | Binding) -> Problem:
+    plain = asked.origin.about("")
+    text = (
+        f"{plain} is not served: namespace {plain.namespace} is in a routing domain, which virtual servers, nodes and the "
+        "outside are not in; make it in another namespace"
+    )
+    return Problem(plain, "ROUTING_DOMAIN_APART", text)
 
 
 _APPLY: dict[str, Callable[[Translation, Key, Object | None], Step]] = {

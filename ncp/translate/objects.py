@@ -14,7 +14,7 @@ import orjson
 from firewall.labels import Labels, labels_of
 from firewall.rules import PROTOCOLS, Identity, NamedPort
 from ipam.address import Address, Interface, parse_address, parse_interface
-from sdn.model import Binding, LogicalPort, LogicalSwitch, Origin, Problem, TransportNode
+from sdn.model import MAX_DOMAIN, Binding, LogicalPort, LogicalSwitch, Origin, Problem, TransportNode
 
 Object = Mapping[str, Any]
 
@@ -70,6 +70,7 @@ def segments(namespace: Object) -> tuple[tuple[LogicalSwitch, ...], tuple[Proble
                 origin=origin,
                 snat=bool(each.get("snat", True)),
                 translated=outside,
+                domain=_whole(each.get("domain", 0), 0, MAX_DOMAIN),
             )
             for index, each in enumerate(_list(text))
         )

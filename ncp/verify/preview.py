@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ncp.node.standing import associations
-from ncp.probe.expect import expected
+from ncp.probe.expect import domain_of, expected
 from ncp.probe.model import Probe, Verdict
 from ncp.probe.site import BRIDGE, Site
 from ncp.translate.intent import Translation, apply_all
@@ -103,11 +103,13 @@ def preview(site: Site, policies: Mapping[str, Json], deleted: Set[str], probes:
 
 
 def _turns(site: Site, after: Translation, probes: Sequence[Probe]) -> Iterable[Turn]:
-    worlds = reference(site.intent), reference(after.intent)
+    domains = {domain_of(site.intent, probe) for probe in probes}
+    intents = (site.intent, after.intent)
+    worlds = {domain: tuple(reference(intent, domain=domain) for intent in intents) for domain in domains}
     for probe in probes:
         was, will = (
             expected(intent, world, site.endpoints, site.listening, probe)
-            for intent, world in zip((site.intent, after.intent), worlds, strict=True)
+            for intent, world in zip(intents, worlds[domain_of(site.intent, probe)], strict=True)
         )
         if (was.answer, was.causes) != (will.answer, will.causes):
             yield Turn(probe, was, will)

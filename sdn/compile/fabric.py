@@ -35,6 +35,7 @@ from sdn.pipeline.flow import (
     Term,
 )
 from sdn.pipeline.registers import (
+    DOMAIN,
     FROM_NODE,
     FROM_TUNNEL,
     GATEWAY_MAC,
@@ -59,6 +60,8 @@ from sdn.pipeline.spec import RegField
 from sdn.pipeline.tables import PIPELINE, T
 
 ETHERNET_HEADER = 14
+CLUSTERS_OWN: Term = DOMAIN.match(0)
+"""Packets of the routing domain that has nodes, virtual servers and a way out."""
 MULTICAST_V4: Term = ("ipv4_dst", 0xE0000000, 0xF0000000)
 MULTICAST_V6: Term = ("ipv6_dst", 0xFF << 120, 0xFF << 120)
 
@@ -270,17 +273,17 @@ def _tier0(intent: Intent) -> list[Flow]:
     found = [flow("tier0", 11, (SOURCE.match(FROM_NODE), eth), (), drop("no-route")) for eth in ETH_IP.values()]
     back = (DEC_TTL, SEGMENT.set(vni), goto("resolved"))
     origin = fabric("route", "back by the node it came by")
-    found += [flow("tier0", 350, (by_node(NEXT_HOP_MAC), eth), back, origin) for eth in ETH_IP.values()]
+    found += [flow("tier0", 350, (CLUSTERS_OWN, by_node(NEXT_HOP_MAC), eth), back, origin) for eth in ETH_IP.values()]
     for interface in intent.tier0.gateways:
         address = interface.address
         found.append(neighbour(vni, address, GATEWAY_MAC, fabric("tier-0", "gateway")))
-        found.extend(answer_echo(address, fabric("tier-0", "echo")))
+        found.extend(answer_echo(address, fabric("tier-0", "echo"), CLUSTERS_OWN))
     exit_node = intent.nodes.get(intent.tier0.exit_node)
     if exit_node:
         # TTL falls where the packet leaves tier-0: the node's kernel is the other half of this router.
         out = (SEGMENT.set(vni), NEXT_HOP_MAC.set(exit_node.mac), goto("resolved"))
         for eth in (ETH_IPV4, ETH_IPV6):
-            found.append(flow("tier0", 10, (eth,), out, fabric("route", "default by the exit node")))
+            found.append(flow("tier0", 10, (CLUSTERS_OWN, eth), out, fabric("route", "default by the exit node")))
     return found
 
 
@@ -303,14 +306,16 @@ def by_node(register: RegField) -> Term:
     return register.register, NODE_MAC << register.low, NODE_MAC_MASK << register.low
 
 
-def neighbour(vni: int, address: Address, mac: int, origin: Origin, identity: int = 0) -> Flow:
-    """An entry of the neighbour table: who has an address. ``identity`` 0: none the firewall knows."""
+def neighbour(vni: int, address: Address, mac: int, origin: Origin, identity: int = 0, domain: int = 0) -> Flow:
+    """An entry of the neighbour table: who has an address of a routing domain. ``identity`` 0: none the firewall knows."""
     who = (PEER.set(identity),) if identity else ()
-    return flow("neighbour", 100, (next_hop(address),), (NEXT_HOP_MAC.set(mac), OWNER.set(vni), *who), origin)
+    match = (DOMAIN.match(domain), next_hop(address))
+    return flow("neighbour", 100, match, (NEXT_HOP_MAC.set(mac), OWNER.set(vni), *who), origin)
 
 
-def answer_echo(address: Address, origin: Origin) -> list[Flow]:
-    """Answer echo requests sent to a logical router's own address; what else is sent there is dropped, counted."""
+def answer_echo(address: Address, origin: Origin, *among: Term) -> list[Flow]:
+    """Answer echo requests (``among``: those of a routing domain) sent to a logical router's own address; what else is sent there
+    is dropped, counted."""
     kind, request, reply = ("icmpv4", 8, 0) if address.family == 4 else ("icmpv6", 128, 129)
     name = f"ipv{address.family}"
     icmp = ICMPV4 if address.family == 4 else ICMPV6
@@ -324,8 +329,8 @@ def answer_echo(address: Address, origin: Origin) -> list[Flow]:
         SetField("nw_ttl", 64),
         Output(IN_PORT),
     )
-    match = (*icmp, (f"{name}_dst", address.value, None), (f"{kind}_type", request, None))
+    match = (*among, *icmp, (f"{name}_dst", address.value, None), (f"{kind}_type", request, None))
     return [
         flow("gateway", 100, match, answer, origin),
-        flow("gateway", 90, to_address(address), (), drop("to-router")),
+        flow("gateway", 90, (*among, *to_address(address)), (), drop("to-router")),
     ]

@@ -7,7 +7,7 @@ from typing import Final
 
 from firewall.rules import DIRECTIONS, Direction
 from ipam.address import Address, Prefix, parse_address
-from sdn.compile.fabric import drop, fabric
+from sdn.compile.fabric import CLUSTERS_OWN, drop, fabric
 from sdn.compile.levels import STRANGERS, own_node
 from sdn.compile.terms import (
     ETH_IP,
@@ -26,6 +26,7 @@ from sdn.model import FirewallSettings, Intent, TransportNode
 from sdn.pipeline import flow as f
 from sdn.pipeline.firewall import stage
 from sdn.pipeline.registers import (
+    DOMAIN,
     FIRST,
     FROM_NODE,
     GATEWAY_MAC,
@@ -83,8 +84,8 @@ def compile_firewall(intent: Intent, node: TransportNode) -> list[f.Flow]:
         found += _asking(direction)
     for address in node.addresses:
         found += _own_node(address, intent.firewall)
-    for prefix in intent.blocks:
-        found.append(_stranger(prefix))
+    for domain, blocks in sorted({0: intent.blocks, **intent.domains}.items()):
+        found += [_stranger(prefix, domain) for prefix in blocks]
     return found
 
 
@@ -286,12 +287,13 @@ def _own_node(address: Address, settings: FirewallSettings) -> list[f.Flow]:
     """A pod and the node it is on always reach each other: the node first of all, the pod unless an admin denies it."""
     origin = fabric("firewall", "own node")
     from_node = (SOURCE.match(FROM_NODE), *from_address(address))
-    to_node = to_address(address)
+    to_node = (CLUSTERS_OWN, *to_address(address))
     return [
         flow("ingress_state", 97, from_node, (goto("ingress_count"),), origin),
         flow("egress_application", own_node(settings.priorities), to_node, (goto("egress_count"),), origin),
     ]
 
 
-def _stranger(prefix: Prefix) -> f.Flow:
-    return flow("neighbour", 10, (next_hop_within(prefix),), (PEER.set(STRANGER),), fabric("firewall", "unknown pod"))
+def _stranger(prefix: Prefix, domain: int) -> f.Flow:
+    match = (DOMAIN.match(domain), next_hop_within(prefix))
+    return flow("neighbour", 10, match, (PEER.set(STRANGER),), fabric("firewall", "unknown pod"))

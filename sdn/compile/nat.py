@@ -104,6 +104,8 @@ def _standby() -> list[f.Flow]:
 def compile_segment_nat(intent: Intent, switch: LogicalSwitch, node: TransportNode) -> list[f.Flow]:
     """A segment's way out by a node, and that it is not entered from outside where its pods are somebody else there."""
     found: list[f.Flow] = []
+    if switch.domain:
+        return found  # nothing of it gets here
     out = lets_out(intent, node)
     for subnet in (gateway.prefix for gateway in switch.gateways):
         if subnet.family not in intent.snat_families:

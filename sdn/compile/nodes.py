@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdn.compile.fabric import neighbour
+from sdn.compile.fabric import CLUSTERS_OWN, neighbour
 from sdn.compile.ports import through_tunnel
 from sdn.compile.services import NODE_ADDRESS
 from sdn.compile.terms import DEC_TTL, TO_DESTINATION, flow, goto, to_address
@@ -22,7 +22,9 @@ def compile_node(node: TransportNode, tier0: Tier0, *, local: bool) -> tuple[Flo
     for address in node.addresses:
         found.append(neighbour(vni, address, node.mac, node.origin.about("next hop")))
         onto_transit = (DEC_TTL, SEGMENT.set(vni), TO_DESTINATION[address.family], goto("next_hop"))
-        found.append(flow("tier0", 300, to_address(address), onto_transit, node.origin.about("tier-0 route")))
+        found.append(
+            flow("tier0", 300, (CLUSTERS_OWN, *to_address(address)), onto_transit, node.origin.about("tier-0 route"))
+        )
         ports = node.origin.about("node ports")
         found.append(flow("services", NODE_ADDRESS, to_address(address), (goto("node_ports"),), ports))
     return tuple(found)

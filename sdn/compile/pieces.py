@@ -157,4 +157,4 @@ def _compile_port(port: LogicalPort, intent: Intent, rules: Ruleset, node: str, 
     if other is None:
         text = f"port {port.name} is on node {port.node}, which has no tunnel endpoint; waiting for the node's address"
         return (), (Problem(port.origin, "NODE_UNKNOWN", text),)
-    return compile_remote(port, other.tep, identity), ()
+    return compile_remote(port, switch, other.tep, identity), ()

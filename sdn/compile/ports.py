@@ -14,7 +14,7 @@ from sdn.compile.terms import (
 )
 from sdn.model import LogicalPort, LogicalSwitch
 from sdn.pipeline.flow import Action, Flow, SetField
-from sdn.pipeline.registers import FROM_POD, GENEVE_PORT, OUTPUT, OWN, ROUTER, SEGMENT, SOURCE, ZONE
+from sdn.pipeline.registers import DOMAIN, FROM_POD, GENEVE_PORT, OUTPUT, OWN, ROUTER, SEGMENT, SOURCE, ZONE
 
 
 def compile_local(port: LogicalPort, switch: LogicalSwitch, ofport: int, identity: int) -> tuple[Flow, ...]:
@@ -22,13 +22,20 @@ def compile_local(port: LogicalPort, switch: LogicalSwitch, ofport: int, identit
 
     ``identity`` is the number of the pod's :class:`firewall.rules.Identity`. The port's conntrack zone is its number.
     """
-    forward = (OUTPUT.set(ofport), ZONE.set(ofport), OWN.set(identity), goto("ingress_track"))
-    return (*_reachable(port, forward, identity), *_classified(port, switch, ofport, identity), *_guarded(port, ofport))
+    forward = (
+        *_in_domain(switch),
+        *(OUTPUT.set(ofport), ZONE.set(ofport), OWN.set(identity), goto("ingress_track")),
+    )
+    return (
+        *_reachable(port, switch, forward, identity),
+        *_classified(port, switch, ofport, identity),
+        *_guarded(port, ofport),
+    )
 
 
-def compile_remote(port: LogicalPort, tep: Address, identity: int) -> tuple[Flow, ...]:
+def compile_remote(port: LogicalPort, switch: LogicalSwitch, tep: Address, identity: int) -> tuple[Flow, ...]:
     """Flows of a port on another node: reachable through the tunnel."""
-    return _reachable(port, through_tunnel(port.vni, tep), identity)
+    return _reachable(port, switch, through_tunnel(port.vni, tep), identity)
 
 
 def through_tunnel(vni: int, tep: Address) -> tuple[Action, ...]:
@@ -37,14 +44,21 @@ def through_tunnel(vni: int, tep: Address) -> tuple[Action, ...]:
     return (SetField(field, tep.value), SetField("tunnel_id", vni), OUTPUT.set(GENEVE_PORT), goto("deliver"))
 
 
-def _reachable(port: LogicalPort, forward: tuple[Action, ...], identity: int) -> tuple[Flow, ...]:
+def _in_domain(switch: LogicalSwitch) -> tuple[Action, ...]:
+    """Nothing has to be said of the cluster's own: the register begins as 0, and no packet of another domain comes here."""
+    return (DOMAIN.set(switch.domain),) if switch.domain else ()
+
+
+def _reachable(
+    port: LogicalPort, switch: LogicalSwitch, forward: tuple[Action, ...], identity: int
+) -> tuple[Flow, ...]:
     segment = SEGMENT.match(port.vni)
     found = [
         flow("l2_forward", 100, (segment, ("eth_dst", port.mac, None)), forward, port.origin.about("forward")),
     ]
     about = port.origin.about("neighbour")
     addresses = (*port.addresses, *_link_local(port))
-    found += [neighbour(port.vni, address, port.mac, about, identity) for address in addresses]
+    found += [neighbour(port.vni, address, port.mac, about, identity, switch.domain) for address in addresses]
     return tuple(found)
 
 
@@ -55,6 +69,7 @@ def _link_local(port: LogicalPort) -> tuple[Address, ...]:
 def _classified(port: LogicalPort, switch: LogicalSwitch, ofport: int, identity: int) -> tuple[Flow, ...]:
     actions = (
         SOURCE.set(FROM_POD),
+        *_in_domain(switch),
         SEGMENT.set(port.vni),
         ROUTER.set(switch.router),
         ZONE.set(ofport),

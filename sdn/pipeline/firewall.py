@@ -24,7 +24,7 @@ def firewall(direction: Direction, *, then: str) -> tuple[Table, ...]:
     """
     at, whose = partial(stage, direction), _WHOSE[direction]
     address = {"ipv4_dst", "ipv6_dst"} if direction == "egress" else {"ipv4_src", "ipv6_src"}
-    rules = frozenset({"own", "peer", "service", "conj_id", *_IP, "tcp_flags", *address})
+    rules = frozenset({"domain", "own", "peer", "service", "conj_id", *_IP, "tcp_flags", *address})
     observes = f"{direction} firewall"
     return (
         Table(

@@ -34,6 +34,13 @@ HOST_PORT: Final = RegField(
     7,
     "The packet was sent to a host port, and the pod behind it is to see the node instead of the client.",
 )
+DOMAIN: Final = RegField(
+    "domain",
+    0,
+    8,
+    19,
+    "Routing domain of the pod the packet is from, or for: whose addresses it speaks of. 0: the cluster's own.",
+)
 OUTPUT: Final = RegField("output", 1, 0, 15, "OpenFlow port the packet will leave by.")
 ZONE: Final = RegField("zone", 1, 16, 31, "Conntrack zone: that of the pod's port the firewall is asked at.")
 SEGMENT: Final = RegField("segment", 2, 0, 23, "VNI of the logical switch the packet is on.")

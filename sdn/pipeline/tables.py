@@ -13,6 +13,7 @@ from firewall.rules import DIRECTIONS
 from sdn.pipeline.firewall import firewall, stage
 from sdn.pipeline.nat import NAT
 from sdn.pipeline.registers import (
+    DOMAIN,
     FIRST,
     HAIRPIN,
     HOST_PORT,
@@ -48,7 +49,7 @@ _EGRESS: Final = firewall("egress", then="mtu")
 
 PIPELINE: Final = Pipeline(
     fields=(
-        *(SOURCE, TOO_BIG, KNOWN, FIRST, HAIRPIN, OUTSIDE, HOST_PORT, OUTPUT, ZONE, SEGMENT, ROUTER),
+        *(SOURCE, TOO_BIG, KNOWN, FIRST, HAIRPIN, OUTSIDE, HOST_PORT, DOMAIN, OUTPUT, ZONE, SEGMENT, ROUTER),
         *(NEXT_HOP_V6, NEXT_HOP_V4, OWNER, NEXT_HOP_MAC, PEER, OWN, RULE, SERVICE, POOL, MEMBER),
     ),
     drops=(
@@ -72,7 +73,7 @@ PIPELINE: Final = Pipeline(
         ("nd-unanswered", "a neighbour or router solicitation that nobody on the segment answers"),
         ("to-router", "sent to a logical router's own address, and not an echo request"),
         ("link-local", "a link-local or multicast address cannot be routed"),
-        ("no-route", "no route leads to the destination"),
+        ("no-route", "no route leads to the destination in the sender's routing domain"),
         ("no-neighbour", "the destination is in a segment's subnet, and no port has that address"),
         ("multicast", "broadcast or multicast that the fabric does not carry"),
         ("unknown-mac", "no port of the segment has the destination MAC address"),
@@ -94,9 +95,9 @@ PIPELINE: Final = Pipeline(
         Table(
             "classify",
             "Say where a packet comes from: a pod's port with its own MAC address, the node itself, or the tunnel; "
-            "and put it on its segment.",
+            "and put it on its segment, in its routing domain.",
             matches=frozenset({"in_port", "eth_src", "eth_type", "ipv4_src", "ipv6_src"}),
-            writes=frozenset({"source", "outside", "segment", "router", "zone", "own"}),
+            writes=frozenset({"source", "outside", "domain", "segment", "router", "zone", "own"}),
             goes_to=("spoof_guard", "egress_track", "mtu", "l2_forward"),
             miss=Miss(reason="spoof-mac"),
             observes="received",
@@ -163,7 +164,9 @@ PIPELINE: Final = Pipeline(
         Table(
             "gateway",
             "Answer echo requests to logical routers; keep what cannot be routed from being routed.",
-            matches=frozenset({"source", "eth_type", "ipv4_dst", "ipv6_dst", "ip_proto", "icmpv4_type", "icmpv6_type"}),
+            matches=frozenset(
+                {"source", "domain", "eth_type", "ipv4_dst", "ipv6_dst", "ip_proto", "icmpv4_type", "icmpv6_type"}
+            ),
             writes=frozenset(_REPLY),
             goes_to=("tier1_out", "tier0"),
             miss=Miss(table="tier1_out"),
@@ -172,7 +175,7 @@ PIPELINE: Final = Pipeline(
         Table(
             "tier1_out",
             "Route at the sender's tier-1 router: to a segment of its own, else up to tier-0. TTL falls by one.",
-            matches=frozenset({"router", *_IP_DST, *_TTL}),
+            matches=frozenset({"domain", "router", *_IP_DST, *_TTL}),
             writes=frozenset({"segment", "next_hop_v4", "next_hop_v6"}),
             goes_to=("tier0", "next_hop"),
             miss=Miss(reason="no-route"),
@@ -182,7 +185,7 @@ PIPELINE: Final = Pipeline(
             "tier0",
             "Route at tier-0: down to the tier-1 router that owns the destination's subnet, to a node, or out. What answers "
             "somebody who came by a node goes back by that node. TTL falls by one.",
-            matches=frozenset({"source", "next_hop_mac", *_IP_DST, *_TTL}),
+            matches=frozenset({"source", "domain", "next_hop_mac", *_IP_DST, *_TTL}),
             writes=frozenset({"router", "segment", "next_hop_v4", "next_hop_v6", "next_hop_mac"}),
             goes_to=("tier1_in", "next_hop", "resolved"),
             miss=Miss(reason="no-route"),
@@ -191,7 +194,7 @@ PIPELINE: Final = Pipeline(
         Table(
             "tier1_in",
             "Route at the receiver's tier-1 router: onto the segment that holds the destination. TTL falls by one.",
-            matches=frozenset({"router", *_IP_DST, *_TTL}),
+            matches=frozenset({"domain", "router", *_IP_DST, *_TTL}),
             writes=frozenset({"segment", "next_hop_v4", "next_hop_v6"}),
             goes_to=("next_hop",),
             miss=Miss(reason="no-route"),
@@ -239,7 +242,7 @@ PIPELINE: Final = Pipeline(
             "l2_forward",
             "Switch by destination MAC address: to a port here, or through the tunnel to the node that has it.",
             matches=frozenset({"source", "segment", "eth_dst"}),
-            writes=frozenset({"output", "zone", "own", "tunnel_id", "tun_ipv4_dst", "tun_ipv6_dst"}),
+            writes=frozenset({"output", "zone", "own", "domain", "tunnel_id", "tun_ipv4_dst", "tun_ipv6_dst"}),
             goes_to=("ingress_track", "deliver"),
             miss=Miss(reason="unknown-mac"),
             observes="forwarded",
@@ -258,9 +261,9 @@ PIPELINE: Final = Pipeline(
         ),
         Table(
             "neighbour",
-            "Who has an address: its MAC address, its segment, and its identity for the firewall. The ARP and neighbour "
+            "Who has an address in a routing domain: its MAC address, its segment, and its identity for the firewall. The ARP and neighbour "
             "table of every segment in one, asked from the tables that name it.",
-            matches=frozenset({"next_hop_v4", "next_hop_v6"}),
+            matches=frozenset({"domain", "next_hop_v4", "next_hop_v6"}),
             writes=frozenset({"next_hop_mac", "owner", "peer"}),
             goes_to=(),
             miss=Miss(back=True),

@@ -45,6 +45,7 @@ def test_segments_by_any_name(ncp, lab, kind):
         "router": "blue",
         "gateways": ["10.4.0.1/24", "fd00:10:4::1/64"],
         "snat": True,
+        "domain": None,
         "ports": 1,
     }
 
@@ -55,6 +56,7 @@ def test_routers_hold_what_hangs_off_them(ncp, lab):
     assert rows["blue"]["segments"] == ["blue/0", "blue/1"]
     assert rows["blue"]["interfaces"] == ["10.4.0.1/24", "fd00:10:4::1/64", "10.4.2.1/24"]
     assert rows["red"]["tier"] == 1
+    assert {(row["made_by"], *row["namespaces"]) for row in rows.values()} == {("us",), ("us", "red"), ("us", "blue")}
 
 
 def test_ports_show_where_they_are_attached(ncp, lab):

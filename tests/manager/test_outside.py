@@ -151,6 +151,19 @@ def test_a_namespace_gets_an_address_of_each_family_and_another_gets_others():
     assert world.settle() == []
 
 
+def test_in_a_routing_domain_nobody_is_anybody_outside():
+    world = World()
+    world.namespace("a", snat=False)
+    ref = ns("a")
+    (segment,) = json.loads(world.objects[ref]["metadata"]["annotations"]["ncp/segments"])
+    world.annotate(ref, ncp__segments=json.dumps([segment | {"domain": 7}]), ncp__static_snat_ip="172.20.0.2")
+    world.pod("a", "p")
+    world.binding("a", "b", "p")
+    world.settle()
+    assert world.all_shown() == []
+    assert (world.said(ref), world.said(("AddressBinding", ("a", "b")))) == ("IP_NOT_REALIZED", "IP_NOT_REALIZED")
+
+
 @pytest.mark.parametrize("ini", ["[coe]\nenable_snat = False", ""])
 def test_without_snat_or_pools_nothing_is_given_and_who_asks_is_told(ini: str):
     world = World(POOLS if ini else "", ini)

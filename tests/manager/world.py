@@ -13,11 +13,16 @@ from ncp.manager.layout import Layout
 from ncp.manager.outbox import Key
 from ncp.manager.rebuild import rebuild
 from ncp.manager.records import namespace_record, pod_record
+from ncp.manager.routers import RouterRecord, numbered
+from ncp.settings_types import RoutingDomain
 
 
 def layout(*blocks: str, **options: Any) -> Layout:
     options["no_snat_blocks"] = tuple(map(parse_prefix, options.get("no_snat_blocks", ())))
     options.setdefault("cluster", "k8scluster")
+    options["domains"] = tuple(
+        RoutingDomain(name, tuple(map(parse_prefix, found))) for name, found in options.get("domains", {}).items()
+    )
     return Layout(container_blocks=tuple(map(parse_prefix, blocks)), **options)
 
 
@@ -29,6 +34,7 @@ class World:
         self.now = now
         self.namespaces: dict[str, dict[str, Any]] = {}
         self.pods: dict[Key, dict[str, Any]] = {}
+        self.routers: dict[str, RouterRecord] = {}
         self.events: list[tuple[str, Key, str]] = []
         self.writes = 0
         self._uids = itertools.count(1)
@@ -52,6 +58,14 @@ class World:
             meta["ownerReferences"] = [{"kind": "StatefulSet", "name": name.rpartition("-")[0], "controller": True}]
         self.pods[namespace, name] = {"metadata": meta, "spec": {"hostNetwork": host}, "status": {"phase": "Pending"}}
         self.seen_pod((namespace, name))
+
+    def router(self, name: str, number: int | None = None, *, tier: int = 1) -> None:
+        self.routers[name] = RouterRecord(name, f"u-{name}", f"2026-01-01T00:00:{len(self.routers):02d}Z", tier, number)
+        self.seen_routers()
+
+    def delete_router(self, name: str) -> None:
+        del self.routers[name]
+        self.seen_routers()
 
     def annotate(self, obj: dict[str, Any], **annotations: str | None) -> None:
         self._patch(obj, {name.replace("__", "/"): text for name, text in annotations.items()})
@@ -80,6 +94,9 @@ class World:
     def seen_pod(self, key: Key) -> None:
         obj = self.pods.get(key)
         self.books.see_pod(key, pod_record(obj) if obj else None)
+
+    def seen_routers(self) -> None:
+        self.books.see_routers(numbered(self.routers.values(), self.settings.vnis))
 
     def seen_all(self) -> None:
         for name in self.namespaces.keys() | self.books.namespaces.keys():
@@ -116,7 +133,8 @@ class World:
         if shuffle:
             shuffle.shuffle(namespaces)
             shuffle.shuffle(pods)
-        self.books = rebuild(self.settings, map(namespace_record, namespaces), map(pod_record, pods), self.now)
+        known = numbered(self.routers.values(), self.settings.vnis)
+        self.books = rebuild(self.settings, map(namespace_record, namespaces), map(pod_record, pods), self.now, known)
 
     @staticmethod
     def _patch(obj: dict[str, Any], changes: dict[str, str | None]) -> None:

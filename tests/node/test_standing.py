@@ -11,6 +11,7 @@ from ncp.node import loop
 from sdn.compile.terms import REJECTED
 from sdn.ovsdb.appctl import AppctlError
 from tests.node.rig import Rig, association, datagram, only_from, pod, policy, tracked, until
+from tests.translate.test_intent import namespace
 
 pytestmark = pytest.mark.switch
 
@@ -190,3 +191,22 @@ def test_an_association_goes_with_both_its_flows_and_no_other_does(rig: Rig, fam
         (17, "a", 40000, "b", 9092), (17, "b", 9092, "a", 40000), (17, "c", 40000, "b", 9091), (17, "b", 9091, "c", 40000),
     }  # fmt: skip
     assert rig.associations() == before - gone
+
+
+def test_a_pod_that_goes_in_another_routing_domain_takes_nobody_elses_connections(rig: Rig):
+    """It has the address of c. What is tracked at ports here is about c of their own domain."""
+    rig.start(policy("some", only_from("a", "c")))
+    rig.connect("c", "b")
+    before = rig.connections()
+    other = pod("c", where="node2")
+    other["metadata"] |= {"namespace": "blue", "uid": "u-blue-c"}
+    decided = json.loads(other["metadata"]["annotations"]["ncp/port"]) | {"vni": 5002}
+    other["metadata"]["annotations"]["ncp/port"] = json.dumps(decided)
+    rig.loop.changed("Namespace", ("", "blue"), namespace("blue", vni=5002, domain=7))
+    rig.loop.changed("Pod", ("blue", "c"), other)
+    rig.idle()
+    rig.loop.changed("Pod", ("blue", "c"), None)
+    rig.idle()
+    assert before == rig.connections()
+    rig.change("Pod", "c", None)
+    assert rig.connections() < before

@@ -62,6 +62,9 @@ edits = st.lists(
         st.tuples(st.just("exit"), st.sampled_from(("", *NODES))),
         st.tuples(st.just("edge"), st.sampled_from(NODES)),
         st.tuples(st.just("translated"), st.sampled_from(("red", "blue", "green"))),
+        st.tuples(
+            st.just("domain"), st.tuples(st.sampled_from(("red", "blue", "green")), st.sampled_from((0, 1, 4095)))
+        ),
         st.tuples(st.just("binding"), ports),
         st.tuples(st.just("no binding"), ports),
     ),
@@ -92,6 +95,14 @@ def edited(intent, attached, edit):
         return intent.replace(nodes=nodes), attached, Delta(nodes=frozenset({value}))
     if what == "translated":
         one = replace(switch(value), translated=OUTER)
+        return (
+            intent.replace(switches=intent.switches.set(one.vni, one)),
+            attached,
+            Delta(switches=frozenset({one.vni})),
+        )
+    if what == "domain":
+        name, domain = value
+        one = replace(switch(name), domain=domain, gateways=switch("red").gateways)
         return (
             intent.replace(switches=intent.switches.set(one.vni, one)),
             attached,

@@ -11,7 +11,7 @@ from ipam.address import parse_prefix
 from ncp.settings import SettingsError, effective, load, parse
 from ncp.settings_docs import render_markdown
 from ncp.settings_options import OPTIONS, SECTIONS
-from ncp.settings_types import PoolAccess, Span
+from ncp.settings_types import PoolAccess, RoutingDomain, Span
 
 
 def problems(text: str) -> tuple[str, ...]:
@@ -97,6 +97,34 @@ def test_pools_may_be_for_some_namespaces_only():
     assert parse(pools + ", ".join(map(str, access))).ncp.snat_pool_namespaces == access
 
 
+def test_routing_domains_may_overlap_each_other_and_everything():
+    text = "[nsx_v3]\ncontainer_ip_blocks = 10.4.0.0/16\n[ncp]\nrouting_domains = "
+    domains = parse(text + "ann=10.4.0.0/16 fd00::/48, bob = 10.4.0.0/16").ncp.routing_domains
+    assert [(each.name, [str(block) for block in each.blocks]) for each in domains] == [
+        ("ann", ["10.4.0.0/16", "fd00::/48"]), ("bob", ["10.4.0.0/16"]),
+    ]  # fmt: skip
+    assert parse(text + ", ".join(map(str, domains))).ncp.routing_domains == domains
+
+
+def test_a_domains_number_follows_from_its_name_alone():
+    """It stands on namespaces: another order of the option must not lead them into another domain."""
+    (one,), (_, two) = (
+        parse(f"[ncp]\nrouting_domains = {text}").ncp.routing_domains
+        for text in ("ann=10.0.0.0/16", "bob=10.0.0.0/16, ann=10.9.0.0/16")
+    )
+    assert one.number == two.number == 3038
+
+
+def test_domains_whose_numbers_meet_are_refused_by_name():
+    names: dict[int, str] = {}
+    for n in range(10_000):
+        other = names.setdefault(RoutingDomain(f"d{n}", ()).number, f"d{n}")
+        if other != f"d{n}":
+            break
+    said = only_problem(f"[ncp]\nrouting_domains = {other}=10.0.0.0/16, d{n}=10.1.0.0/16")
+    assert f"domains {other} and d{n} have the same number" in said
+
+
 def test_settings_cannot_be_changed():
     settings = parse("")
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -158,6 +186,18 @@ def test_settings_cannot_be_changed():
         (
             "[ncp]\nsnat_pool_namespaces = c=x\n[nsx_v3]\nexternal_ip_pools = a=10.0.0.1, b=10.0.0.2",
             "snat_pool_namespaces c=x: [nsx_v3] external_ip_pools has no pool c; allowed: a, b",
+        ),
+        ("[ncp]\nrouting_domains = ann", "'ann' is not NAME=CIDR CIDR ..."),
+        ("[ncp]\nrouting_domains = a/b=10.0.0.0/16", "'a/b=10.0.0.0/16' is not NAME=CIDR CIDR ..."),
+        ("[ncp]\nrouting_domains = a=10.0.0.0", "allowed: NAME=CIDR CIDR ..."),
+        ("[ncp]\nrouting_domains = a=10.0.0.0/16, a=10.1.0.0/16", "domain a is named twice"),
+        (
+            "[ncp]\nrouting_domains = a=10.0.0.0/16 10.0.0.0/24",
+            "10.0.0.0/16 of domain a overlaps 10.0.0.0/24 of the same domain",
+        ),
+        (
+            "[ncp]\nrouting_domains = a=10.0.0.0/25",
+            "[ncp] routing_domains 10.0.0.0/25 of domain a is smaller than one subnet (subnet_prefix = 24)",
         ),
         ("[ncp]\ntransit_v4 = fd98::/64", "it is an IPv6 network; allowed: one IPv4 network"),
         ("[ncp]\nvni_range = 7000-6000", "runs backwards"),

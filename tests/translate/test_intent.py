@@ -14,8 +14,10 @@ from ncp.translate.intent import Fabric, apply, apply_all, start
 FABRIC = Fabric("lab", 5000, (parse_interface("100.64.0.1/16"),), 1500, False, "node1")
 
 
-def namespace(name, vni=5001, **annotations):
+def namespace(name, vni=5001, domain=0, **annotations):
     decided = [{"vni": vni, "router": vni, "gateways": ["10.4.0.1/24", "fd00:10:4::1/64"], "snat": True}]
+    if domain:
+        decided[0] |= {"snat": False, "domain": domain}
     noted = {"ncp/cluster": "lab", "ncp/segments": orjson.dumps(decided).decode(), **annotations}
     return {"metadata": {"name": name, "uid": f"u-{name}", "annotations": noted}}
 
@@ -150,7 +152,43 @@ def test_families_that_pools_have_are_translated_while_snat_is_on(ini, families)
     assert start(fabric_of(parse(ini))).intent.snat_families == families
 
 
+def service(name="s", address="10.96.0.9"):
+    meta = {"name": name, "namespace": "red", "uid": f"u-{name}"}
+    return {"metadata": meta, "spec": {"clusterIPs": [address], "ports": [{"port": 80}]}}
+
+
+def test_what_a_namespace_in_a_routing_domain_asks_of_others_is_withheld_and_told():
+    """Whatever comes first: virtual servers, host ports and bindings are the cluster's own."""
+    hosted = pod("a")
+    hosted["spec"]["containers"] = [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 8080}]}]
+    asked = [
+        ("Service", ("red", "s"), service()),
+        ("AddressBinding", ("red", "b"), binding("172.20.0.7")),
+        ("Pod", ("red", "a"), hosted),
+    ]
+    apart = ("Namespace", ("", "red"), namespace("red", domain=7))
+    for changes in ([apart, *asked], [*asked, apart]):
+        state, _ = apply_all(start(FABRIC), changes)
+        assert (dict(state.intent.services), dict(state.intent.bindings)) == ({}, {})
+        assert state.intent.domain_of(state.intent.ports["red/a"]) == 7
+        assert {(p.origin.kind, p.reason) for p in state.all_problems()} == {
+            (kind, "ROUTING_DOMAIN_APART") for kind in ("Service", "AddressBinding", "Pod")
+        }
+    back, delta = apply(state, "Namespace", ("", "red"), namespace("red"))
+    assert (set(back.intent.services), set(back.intent.bindings)) == ({"red/s", "red/a@host"}, {"red/b"})
+    assert (delta.services, delta.bindings) == ({"red/s", "red/a@host"}, {"red/b"})
+    assert back.all_problems() == []
+
+
+@pytest.mark.parametrize("domain", [-1, 4096, "7"])
+def test_a_routing_domain_that_cannot_be_is_malformed(domain):
+    state, _ = apply(start(FABRIC), "Namespace", ("", "red"), namespace("red", domain=domain))
+    assert [p.reason for p in state.all_problems()] == ["MALFORMED_ANNOTATION"]
+    assert not state.intent.switches
+
+
 OBJECTS = {
+    ("Service", ("red", "s")): [None, service(), service(address="10.96.0.10")],
     ("AddressBinding", ("red", "b")): [
         None,
         binding(),
@@ -164,6 +202,8 @@ OBJECTS = {
         namespace("red", **{"ncp/snat_ip": "172.20.0.1"}),
         namespace("red", **{"ncp/snat_ip": "?"}),
         namespace("red", vni=5002),
+        namespace("red", domain=7),
+        namespace("red", vni=5002, domain=8),
         namespace("red", **{"ncp/segments": "x"}),
     ],
     ("Namespace", ("", "blue")): [None, namespace("blue", vni=5002)],
@@ -203,7 +243,7 @@ def test_the_delta_names_everything_that_changed(sequence):
     state = start(FABRIC)
     for (kind, key), obj in sequence:
         after, delta = apply(state, kind, key, obj)
-        for field in ("ports", "switches", "nodes", "bindings"):
+        for field in ("ports", "switches", "nodes", "bindings", "services"):
             old, new = getattr(state.intent, field), getattr(after.intent, field)
             changed = {k for k in {*old, *new} if old.get(k) != new.get(k)}
             assert changed == set(getattr(delta, field))
