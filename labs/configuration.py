@@ -11,7 +11,6 @@ from ipam.address import Prefix
 from ipam.pool import AddressRange
 from labs.errors import UsageError
 from labs.state import State
-from ncp.settings_options import SECTIONS
 from topologies import bgp
 from topologies.spec import EDGE_ASN, Node, Topology
 
@@ -63,7 +62,7 @@ def _way_out(topology: Topology) -> dict[str, dict[str, str]]:
     if topology.exit_node is not None:
         return {"ncp": {"exit_node": topology.exit_node.name}}
     peers = ", ".join(f"{peer.address} as {peer.asn}" for peer in bgp.edge_peers(topology))
-    if not peers or "bgp" not in SECTIONS:  # an option that is not known would be refused
+    if not peers:
         return {}
     return {"bgp": {"local_as": str(EDGE_ASN), "peers": peers}}
 

@@ -11,7 +11,7 @@ import yaml
 from ncp.kube.client import Kube, Unavailable
 from ncp.kube.resources import CUSTOM_RESOURCE_DEFINITIONS
 
-MANIFESTS = ("securitypolicy.yaml", "addressbinding.yaml")
+MANIFESTS = ("securitypolicy.yaml", "addressbinding.yaml", "staticroute.yaml")
 OWNER = "ncp-lab"
 """Whose fields the definitions are, in ``managedFields``."""
 

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Install what labs and tests need of the system, where it is missing: Open vSwitch, iproute2, kubectl, FRR, and a few tools.
+# Install what labs and tests need of the system, where it is missing: Open vSwitch, FRR, iproute2, kubectl, and a few tools.
 # Usage: install_system.sh [PROGRAM:PACKAGE…], further programs that are needed and the packages that have them.
-# Services are not started: a lab runs its own Open vSwitch daemons.
+# Services are not started: a lab runs its own daemons of Open vSwitch and FRR.
 set -eu
 missing=""
 need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
@@ -14,7 +14,7 @@ need curl curl
 need tcpdump tcpdump
 need ethtool ethtool
 need openssl openssl
-need vtysh frr
+need /usr/lib/frr/bgpd frr
 for further in "$@"; do need "${further%%:*}" "${further##*:}"; done
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" != 0 ]; then

@@ -60,6 +60,7 @@ class Settings:
     nsx_node_agent: Any
     nsx_kube_proxy: Any
     vc: Any
+    bgp: Any
     ncp: Any
     given: frozenset[tuple[str, str]] = frozenset()
     source: str = "(defaults)"
@@ -137,7 +138,7 @@ def effective(settings: Settings) -> list[Effective]:
 
 def contradictions(settings: Settings) -> list[str]:
     """What is wrong between options, each of which is right by itself."""
-    return [*_blocks(settings), *_pools(settings), *_sizes(settings), *_numbers(settings)]
+    return [*_blocks(settings), *_pools(settings), *_sizes(settings), *_numbers(settings), *_bgp(settings)]
 
 
 def _networks(settings: Settings) -> list[tuple[str, Prefix]]:
@@ -220,6 +221,18 @@ def _numbers(settings: Settings) -> list[str]:
         least = mtu + 1280 - pod_mtu(mtu, 4)
         found.append(
             f"[nsx_node_agent] mtu {mtu} is too small for IPv6 pods; allowed with IPv6 blocks: {least} or more"
+        )
+    return found
+
+
+def _bgp(settings: Settings) -> list[str]:
+    bgp, found = settings.bgp, []
+    if bgp.peers and bgp.local_as is None:
+        found.append(f"[bgp] peers {bgp.peers[0]} has no local_as to peer from; allowed: local_as, or no peers")
+    if bgp.hold < 3 * bgp.keepalive:
+        found.append(
+            f"[bgp] hold {bgp.hold} is less than three times keepalive {bgp.keepalive}: one lost message would end a "
+            f"session; allowed: {3 * bgp.keepalive} or more"
         )
     return found
 

@@ -9,17 +9,21 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 from ncp.settings_types import (
+    LAST_AS,
     Kind,
     address,
     addresses,
+    bgp_peers,
     boolean,
     choice,
+    choices,
     integer,
     number,
     pool_access,
     pools,
     prefix,
     prefixes,
+    secret,
     span,
     text,
     texts,
@@ -53,6 +57,7 @@ SECTIONS: Final[dict[str, str]] = {
     "nsx_node_agent": "The agent on each node.",
     "nsx_kube_proxy": "Services on each node.",
     "vc": "vSphere; accepted for the sake of existing files.",
+    "bgp": "Ours: routing with the physical network, on edge nodes.",
     "ncp": "Ours: what NCP left to NSX.",
 }
 
@@ -413,6 +418,53 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("vc", "vc_endpoint", _TEXT, "", "vCenter."),
     Option("vc", "sso_domain", _TEXT, "", "Its sign-on domain."),
     Option("vc", "https_port", integer(1, 65535), "443", "Its port."),
+    # -- bgp
+    Option(
+        "bgp",
+        "local_as",
+        integer(1, LAST_AS, optional=True),
+        "",
+        "Number of our autonomous system; nothing: no BGP.",
+        "works",
+    ),
+    Option(
+        "bgp",
+        "peers",
+        bgp_peers(),
+        "",
+        "Routers of the physical network (`192.168.10.1 as 65100, fd00::1 as 65100`). A node peers with those on its links.",
+        "works",
+    ),
+    Option(
+        "bgp",
+        "announce",
+        choices("vips", "snat", "no_snat", "segments"),
+        "vips, snat, no_snat",
+        "What peers are told: addresses of load balancers, addresses that pods are translated to, networks of namespaces "
+        "that are not translated, all networks of namespaces.",
+        "works",
+    ),
+    Option("bgp", "learn", _BOOL, "True", "Take routes from peers.", "works"),
+    Option("bgp", "ecmp", integer(1, 64), "8", "Next hops of one route at most.", "works"),
+    Option(
+        "bgp",
+        "bfd",
+        _BOOL,
+        "True",
+        "Watch peers by BFD (RFC 5880): three intervals without an answer, and it is gone.",
+        "works",
+    ),
+    Option("bgp", "bfd_interval_ms", integer(100, 60000), "300", "Milliseconds between packets of BFD.", "works"),
+    Option("bgp", "keepalive", integer(1, 21845), "1", "Seconds between keepalives.", "works"),
+    Option("bgp", "hold", integer(3, 65535), "3", "Seconds without a keepalive before a peer is gone.", "works"),
+    Option(
+        "bgp",
+        "password",
+        secret(r"[!-~]{1,80}", "1 to 80 visible characters, or nothing"),
+        "",
+        "What sessions are signed with (RFC 2385), the same for all peers.",
+        "works",
+    ),
     # -- ncp
     Option(
         "ncp",
@@ -501,6 +553,14 @@ OPTIONS: Final[tuple[Option, ...]] = (
         integer(50, 1000),
         "200",
         "Milliseconds between BFD packets of edges; a way is dead after three of them are missing.",
+        "works",
+    ),
+    Option(
+        "ncp",
+        "ha_mode",
+        choice("active-standby", "active-active"),
+        "active-standby",
+        "Whether the active edge node alone announces networks by BGP, or every one (translated addresses: the active one).",
         "works",
     ),
     Option(

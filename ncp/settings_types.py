@@ -16,6 +16,8 @@ NOTHING: Final = {"", "<none>", "none"}
 """Ways to write an unset option."""
 _POOL_NAME: Final = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 _NAMESPACE: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+LAST_AS: Final = 2**32 - 2
+"""The highest number of an autonomous system (RFC 7300)."""
 _TRUE: Final = {"true", "yes", "on", "1"}
 _FALSE: Final = {"false", "no", "off", "0"}
 
@@ -50,6 +52,17 @@ class PoolAccess(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.pool}={' '.join(self.namespaces)}"
+
+
+class BgpPeer(NamedTuple):
+    """A router to speak BGP with; ``multihop``: it may be on no link of ours."""
+
+    address: Address
+    asn: int
+    multihop: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.address} as {self.asn}" + (" multihop" if self.multihop else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +182,34 @@ def texts() -> Kind:
     return Kind("list", "words separated by commas", lambda raw: tuple(_items(raw)), _listed)
 
 
+def choices(*words: str) -> Kind:
+    """A comma-separated list of some of ``words``, each once, in any case; returned as written here."""
+
+    def parse(raw: str) -> tuple[str, ...]:
+        asked = [item.lower() for item in _items(raw)]
+        if unknown := [item for item in asked if item not in words]:
+            raise ValueError(f"there is no such choice as {unknown[0]!r}")
+        return tuple(word for word in words if word in asked)
+
+    return Kind("list", f"any of {', '.join(words)}, separated by commas", parse, _listed)
+
+
+def secret(pattern: str, allowed: str) -> Kind:
+    """Text that is not shown; empty when unset."""
+    return Kind("secret", allowed, text(pattern, allowed).parse, lambda value: "(not shown)" if value else "")
+
+
+def bgp_peers() -> Kind:
+    """A comma-separated list of routers to peer with."""
+    return Kind(
+        "list of peers",
+        f"ADDRESS as NUMBER entries separated by commas, NUMBER being 1 to {LAST_AS}; `multihop` after one says that it "
+        "may be on no link of the node; each address once",
+        _peers,
+        _listed,
+    )
+
+
 def prefixes() -> Kind:
     """A comma-separated list of networks, IPv4 and IPv6 mixed."""
     return Kind(
@@ -229,6 +270,19 @@ def _items(raw: str) -> list[str]:
     """NCP writes an empty list as ``[]``."""
     bare = raw[1:-1] if raw.startswith("[") and raw.endswith("]") else raw
     return [] if bare.lower() in NOTHING else [item.strip() for item in bare.split(",") if item.strip()]
+
+
+def _peers(raw: str) -> tuple[BgpPeer, ...]:
+    found: dict[Address, BgpPeer] = {}
+    for item in _items(raw):
+        said = re.fullmatch(r"(\S+)\s+as\s+([0-9]{1,10})(\s+multihop)?", item)
+        if not said or not 1 <= int(said[2]) <= LAST_AS:
+            raise ValueError(f"{item!r} is no peer")
+        peer = BgpPeer(parse_address(said[1]), int(said[2]), bool(said[3]))
+        if peer.address in found:
+            raise ValueError(f"{peer.address} is there twice")
+        found[peer.address] = peer
+    return tuple(found.values())
 
 
 def _pools(raw: str) -> tuple[AddressPool, ...]:

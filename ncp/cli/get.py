@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ncp.cli.listing import ALL_ERRORS, STATE_STYLE, YES, command, listing
 from ncp.cli.output import Column
+from ncp.cli.routing import bgp, routes
 from ncp.cli.told import drift, firewall_log, flows, nat, rules
 
 if TYPE_CHECKING:
@@ -256,5 +257,5 @@ def _realised(value: object) -> str:
     return "green" if str(value).startswith(("Realized", "-")) else "red"
 
 
-for each in (flows, drift, rules, nat, firewall_log):
+for each in (flows, drift, rules, nat, firewall_log, bgp, routes):
     command.add_command(each)

@@ -37,6 +37,8 @@ ALIASES = {
     "service": "services",
     "svc": "services",
     "virtual-servers": "services",
+    "peers": "bgp",
+    "route": "routes",
     "snat": "nat",
     "dnat": "nat",
     "translations": "nat",

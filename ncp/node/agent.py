@@ -26,6 +26,7 @@ from ncp.kube.resources import EDGE_LEASE, INTENT, INTENT_CUSTOM, LEASES
 from ncp.node import packetin, views
 from ncp.node.api import NodeApi
 from ncp.node.condition import NodeCondition
+from ncp.node.edge import Edge
 from ncp.node.edge_election import EdgeElection
 from ncp.node.edge_health import Signs
 from ncp.node.edges import uplinks_of
@@ -150,6 +151,17 @@ class NodeAgent:
             self._exit_changed,
             self.metrics,
         )
+        self.edge = Edge(
+            settings,
+            place.node,
+            place.api_socket.parent / "frr",
+            place.netns,
+            kube,
+            intent=lambda: self._known()[0],
+            wait=self.loop.wait_other,
+            node=self._node_object,
+            on_state=self.metrics.routing,
+        )
         self._plumber = PodPlumber(place.netns)
         self.cni = CniServer(place.cni_socket, PodRealiser(self.network, self.ovsdb, self._plumber))
         self.api = NodeApi(place.api_socket, views.paths(self))
@@ -169,6 +181,7 @@ class NodeAgent:
         self._realised.start()
         self._services.start()
         self._election.start()
+        self.edge.start()
         self.inputs.start()
         self.api.start()
         self.cni.start()
@@ -194,6 +207,7 @@ class NodeAgent:
         self.api.stop()
         self.inputs.stop()
         self._election.stop()
+        self.edge.stop()
         self._services.stop()
         self.loop.stop()
         self.switch.stop()
@@ -361,8 +375,9 @@ class NodeAgent:
     def _keep_ways(self, here: TransportNode, gateways: list[Address], mtu: int) -> None:
         """Routes into the overlay, and what services ask of the kernel. As long as services are not known, theirs stay."""
         leg, node = self._services.leg, self._node_object()
+        links = [each.address for uplink in self.uplinks.wanted for each in uplink.addresses]
         if node is not None:
-            keep_networks(self._kube, node, self._node_port.networks(here.addresses))
+            keep_networks(self._kube, node, self._node_port.networks((*here.addresses, *links)))
         try:
             # What the node's own network answers to those whom the switch gave another address goes back there.
             stand_ins = (Prefix(each.family, each.value, WIDTH[each.family]) for each in ITSELF)
@@ -370,7 +385,7 @@ class NodeAgent:
             self._node_port.ensure_routes(prefixes, gateways, here.addresses, mtu, prune=leg is not None)
         finally:  # a service may ask for a route that somebody else has: the rest is done all the same
             if leg is not None:
-                self._node_port.ensure_services(leg, here.addresses, gateways, mtu)
+                self._node_port.ensure_services(leg, here.addresses, gateways, mtu, links=links)
 
     def edge_status(self) -> dict[str, Any]:
         """How this node stands as an edge."""

@@ -39,6 +39,14 @@ def service_leg(
         node_ports: first and last port that the cluster gives to services on every node.
         held: prefixes for cluster addresses that have been routed so far; they stay.
     """
+    way_out = intent.tier0.exit_node
+
+    def edge(address: Address) -> frozenset[str] | None:
+        """Where there are edges, the active one answers on its networks: they notice soonest that it is gone."""
+        edges = way_out in intent.nodes and intent.nodes[way_out].edge and way_out in standings
+        there = edges and any(network.covers(address) for network in standings[way_out].networks)
+        return frozenset({way_out}) if there else None
+
     taken = {address for node in intent.nodes.values() for address in node.addresses}
     own = frozenset(intent.nodes[me].addresses if me in intent.nodes else ())
     hosts: set[Address] = set()
@@ -51,7 +59,9 @@ def service_leg(
             ports.update((port.protocol, port.port) for port in server.ports)
         if server.balancers:
             only = nodes_with_members(intent.slices.get(name, {}).values()) if "external" in server.local else None
-            wishes += [Wish(address, only) for address in server.balancers if address not in taken]
+            wishes += [
+                Wish(each, edge(each) if only is None else only) for each in server.balancers if each not in taken
+            ]
     chosen = announcers(wishes, standings)
     outer = addresses_outside(intent) - taken if intent.tier0.exit_node == me else frozenset()
     hosts |= outer

@@ -26,7 +26,7 @@ from ncp.translate.intent import KINDS, Fabric, Key, Translation, apply_all, sta
 from ncp.translate.objects import Object
 from sdn.compile.delta import Delta
 from sdn.compile.pieces import Attachments
-from sdn.model import Origin, Problem
+from sdn.model import Intent, Origin, Problem
 from sdn.openflow.pack import flow_key_bytes
 from sdn.openflow.session import Switch
 from sdn.openflow.values import BundleRefused, InstalledFlow, SwitchGone, SwitchTimeout
@@ -173,6 +173,10 @@ class Loop:
     def wait_idle(self, deadline: float) -> bool:
         """Wait until everything given so far is on the switch."""
         return self._wait(lambda: self._in_step and not self._inbox, deadline)
+
+    def wait_other(self, intent: Intent, seconds: float) -> bool:
+        """Wait until the intent is another than this one, at most so long."""
+        return self._wait(lambda: self.translation.intent is not intent, time.monotonic() + seconds)
 
     def _wait(self, condition: Callable[[], bool], deadline: float) -> bool:
         with self._condition:

@@ -9,6 +9,7 @@ from collections.abc import Container, Mapping, Sequence
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from ncp.metrics import LATENCY_BUCKETS, Reading, event_to_ack, flows_per_table, queue_depth
+from ncp.node.bgp import RouterState
 from ncp.node.loop import Loop, Outcome
 from sdn.compile.terms import LOGGED, REJECTED, TOO_BIG, TTL_EXCEEDED
 from sdn.edge import Peer
@@ -46,6 +47,11 @@ class NodeMetrics:
             "ncp_node_health_check_ports_failing",
             "Health check ports of services that cannot be served on this node",
             registry=registry,
+        )
+        self._peers = Gauge("ncp_bgp_peers", "Routers that this node peers with", ["state"], registry=registry)
+        self._prefixes = Gauge("ncp_bgp_prefixes", "Networks announced and learned", ["direction"], registry=registry)
+        self._restarts = Gauge(
+            "ncp_bgp_daemon_restarts", "Daemons that ended and were started again", registry=registry
         )
         self._enforcement = Histogram(
             "ncp_policy_enforcement_seconds",
@@ -144,6 +150,15 @@ class NodeMetrics:
     def health_ports_failing(self, ports: int) -> None:
         """So many health check ports of services cannot be served."""
         self._health_ports.set(ports)
+
+    def routing(self, state: RouterState) -> None:
+        """The node's router is in this state."""
+        up = sum(each.up for each in state.peers)
+        self._peers.labels("up").set(up)
+        self._peers.labels("down").set(len(state.peers) - up)
+        self._prefixes.labels("announced").set(len(state.speaker.prefixes) if state.speaker else 0)
+        self._prefixes.labels("learned").set(len(state.learned))
+        self._restarts.set(state.restarts)
 
 
 def _by_table(loop: Loop) -> dict[str, float]:

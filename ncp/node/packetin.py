@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from ipam.address import Address
 from sdn import icmp
 from sdn.compile.terms import REJECTED, TOO_BIG, UNSERVED
 from sdn.model import Intent
 from sdn.openflow.session import Switch
 from sdn.openflow.values import PacketIn
+from sdn.outside import outside
 from sdn.pipeline.flow import Action, Output, Resubmit, SetField
 from sdn.pipeline.registers import (
+    FROM_NODE,
     FROM_POD,
     GATEWAY_MAC,
     NEXT_HOP_MAC,
     NODE_MAC,
     NODE_MAC_MASK,
+    NODE_PORT,
     OUTPUT,
     ROUTER,
     SEGMENT,
     SOURCE,
+    ZONE,
 )
 from sdn.pipeline.tables import PIPELINE, T
 from sdn.reject import rejection
+
+FRAGMENT: Final = 44
+"""The next header of a fragment (RFC 8200 section 4.5)."""
+
+
+_BY_NODE: Final = (SOURCE.set(FROM_POD), OUTPUT.set(NODE_PORT), ZONE.set(NODE_PORT), Resubmit(T["ingress_track"]))
+"""Back to who came by the node. It may have been translated: so is what is said of it, as a packet of its connection."""
 
 
 def answer(switch: Switch, packet: PacketIn, intent: Intent, mtu: int) -> None:
@@ -38,8 +52,27 @@ def answer(switch: Switch, packet: PacketIn, intent: Intent, mtu: int) -> None:
         for fragment in icmp.fragments(packet.data, mtu):
             switch.packet_out(fragment, onward, in_port=in_port)
     else:
-        for frame in icmp.answers(intent, packet.userdata, packet.table, dict(packet.metadata), packet.data, mtu):
-            switch.packet_out(frame, (Output(in_port),))
+        asked = _seen_outside(intent, packet)
+        for frame in icmp.answers(intent, packet.userdata, packet.table, dict(packet.metadata), asked, mtu):
+            if _is_by_node(packet):
+                switch.packet_out(frame, _BY_NODE, in_port=in_port)
+            else:
+                switch.packet_out(frame, (Output(in_port),))
+
+
+def _seen_outside(intent: Intent, packet: PacketIn) -> bytes:
+    """The frame as its sender knows it, where connection tracking would not tell: it reads no fragments that an ICMPv6 error quotes."""
+    data = packet.data
+    if not _is_by_node(packet) or data[12:14] != b"\x86\xdd" or data[20] != FRAGMENT:
+        return data
+    inner = Address(6, int.from_bytes(data[38:54], "big"))
+    port = next((each for each in intent.ports.values() if inner in each.addresses), None)
+    outer = outside(intent, port, inner).address if port else None
+    return data[:38] + outer.value.to_bytes(16, "big") + data[54:] if outer else data
+
+
+def _is_by_node(packet: PacketIn) -> bool:
+    return (packet.metadata.get(SOURCE.register, 0) & SOURCE.mask) >> SOURCE.low == FROM_NODE
 
 
 def _reject(switch: Switch, packet: PacketIn, intent: Intent) -> None:

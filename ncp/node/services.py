@@ -17,7 +17,9 @@ from sdn.model import Intent
 
 log = logging.getLogger(__name__)
 
-KINDS: Final = frozenset({"Node", "Pod", "Service", "EndpointSlice", "Endpoints", "Lease"})
+KINDS: Final = frozenset(
+    {"Node", "Pod", "Service", "EndpointSlice", "Endpoints", "Lease", "Namespace", "AddressBinding"}
+)
 DEBOUNCE: Final = 0.05
 KEEP_SECONDS: Final = 5.0
 """Seconds that changes gather for, and between looks when nothing changes (ports that could not be had are tried again)."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ncp.node.audit import foreign_match, key_of
+from ncp.node.bgp import view_of
 from ncp.node.natstats import TABLES, translations
 from ncp.node.rulestats import rule_statistics
 from ncp.node.servicestats import range_statistics, service_statistics
@@ -26,6 +27,8 @@ def paths(agent: NodeAgent) -> dict[str, Callable[[], Any]]:
         "/v1/flows": lambda: flows(agent),
         "/v1/rules": lambda: rules(agent),
         "/v1/services": lambda: services(agent),
+        "/v1/bgp": lambda: view_of(agent.edge.state, agent.place.node),
+        "/v1/routes": lambda: routes(agent),
         "/v1/nat": lambda: nat(agent),
         "/v1/firewall-log": lambda: {"node": agent.place.node, "lines": agent.firewall_log.lines()},
     }
@@ -109,6 +112,21 @@ def services(agent: NodeAgent) -> dict[str, Any]:
     members = service_statistics(agent.loop.program, agent.switch.flows(table=T["members"]))
     turned_away = range_statistics(agent.loop.program, agent.switch.flows(table=T["services"]))
     return {"node": agent.place.node, "members": members, "out_of_range": turned_away}
+
+
+def routes(agent: NodeAgent) -> dict[str, Any]:
+    """Every route of the node's main table: on an edge those of tier-0."""
+    found = [
+        {
+            "family": each.prefix.family,
+            "prefix": str(each.prefix),
+            "origin": each.origin,
+            "metric": each.metric,
+            "next_hops": [hop._asdict() for hop in each.next_hops],
+        }
+        for each in agent.edge.routes()
+    ]
+    return {"node": agent.place.node, "edge": agent.edge.is_edge, "routes": found}
 
 
 def nat(agent: NodeAgent) -> dict[str, Any]:

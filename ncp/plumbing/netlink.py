@@ -13,12 +13,13 @@ import sys
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from ipam.address import WIDTH, Address
+from ipam.address import WIDTH, Address, Prefix, parse_interface, parse_prefix
 
 FAMILY: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 FAMILY_OF: Final = {kernel: family for family, kernel in FAMILY.items()}
 NTF_PROXY: Final = 8
 
+LINK_LOCAL: Final = tuple(map(parse_prefix, ("127.0.0.0/8", "169.254.0.0/16", "fe80::/10")))
 _SOL_NETLINK: Final = 270
 _STRICT: Final = 12
 _ROOM: Final = 1 << 18
@@ -27,6 +28,9 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 _ERROR: Final = 2
 _DONE: Final = 3
 _DUMP: Final = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+_GET_LINK: Final = 18
+_LINK: Final = struct.Struct("=BxHiII")
+_RUNNING: Final = 0x40  # IFF_RUNNING
 _GET_ADDRESS: Final = 22
 _GET_ROUTE: Final = 26
 _GET_NEIGHBOUR: Final = 30
@@ -34,6 +38,8 @@ _GET_RULE: Final = 34
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")
 _ADDRESS: Final = struct.Struct("=BBBBI")
 _RULE: Final = struct.Struct("=BBBBBBBBI")
+_HOP: Final = struct.Struct("=HBBi")
+_UNICAST: Final = 1
 _PORTS: Final = struct.Struct("=HH")
 _NEIGHBOUR: Final = struct.Struct("=BBHiHBB")
 _CLONED: Final = 0x200  # a cached exception, as path MTU discovery makes them: not a row of the table
@@ -53,6 +59,16 @@ class RouteRow(NamedTuple):
     gateway: str
     source: str
     mtu: int  # 0: the device's
+
+
+class TableRow(NamedTuple):
+    """One unicast route of a table, with every next hop: gateway (empty: on the device's own link) and number of the device."""
+
+    destination: str
+    length: int
+    protocol: int  # who made it
+    metric: int
+    hops: tuple[tuple[str, int], ...]
 
 
 class AddressRow(NamedTuple):
@@ -116,6 +132,42 @@ def routes(family: int, *, table: int, protocol: int, device: int) -> list[Route
     return found
 
 
+def table(family: int, number: int) -> list[TableRow]:
+    """Unicast routes of one table, in the thread's network namespace.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    found = []
+    for body in _dump(_GET_ROUTE, _ROUTE.pack(FAMILY[family], 0, 0, 0, 0, 0, 0, 0, 0) + _word(15, number)):
+        _, length, _, _, _, made_by, _, kind, flags = _ROUTE.unpack_from(body)
+        if kind != _UNICAST or flags & _CLONED:
+            continue
+        said = _attributes(body, _ROUTE.size)
+        destination = _text(family, said.get(1)) or ("0.0.0.0" if family == 4 else "::")
+        hops = _hops(family, said.get(9, b"")) or ((_gateway(family, said), _whole(said.get(4))),)
+        found.append(TableRow(destination, length, made_by, _whole(said.get(6)), hops))
+    return found
+
+
+def _hops(family: int, content: bytes) -> tuple[tuple[str, int], ...]:
+    """The next hops of RTA_MULTIPATH."""
+    found, at = [], 0
+    while at + _HOP.size <= len(content):
+        length, _, _, device = _HOP.unpack_from(content, at)
+        found.append((_gateway(family, _attributes(content[at : at + length], _HOP.size)), device))
+        at += (length + 3) & ~3
+    return tuple(found)
+
+
+def _gateway(family: int, said: Attributes) -> str:
+    """RTA_GATEWAY, or RTA_VIA where the router's address is of the other family."""
+    if via := said.get(18):
+        kernel = int.from_bytes(via[:2], sys.byteorder)
+        return _text(FAMILY_OF[kernel], via[2:]) if kernel in FAMILY_OF else ""
+    return _text(family, said.get(5))
+
+
 def rules(family: int) -> list[RuleRow]:
     """Policy rules of the thread's network namespace, in their order.
 
@@ -159,6 +211,34 @@ def addresses() -> list[AddressRow]:
         if (family := FAMILY_OF.get(kernel)) is not None:  # of a point-to-point device, IFA_LOCAL is the own one
             found.append(AddressRow(family, _text(family, attributes.get(2) or attributes.get(1)), length, device))
     return found
+
+
+def links(*, without: str = "", running: bool = False) -> tuple[Prefix, ...]:
+    """Networks on the links of the thread's network namespace, sorted: those of one address or link-local ones aside, and those
+    of one device. ``running``: only where the other end of the cable is there.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    devices = dict[int, tuple[str, bool]]()
+    for body in _dump(_GET_LINK, _LINK.pack(0, 0, 0, 0, 0)):
+        _, _, index, flags, _ = _LINK.unpack_from(body)
+        name = _attributes(body, _LINK.size).get(3, b"").rstrip(b"\0").decode()
+        devices[index] = name, bool(flags & _RUNNING)
+    found = set()
+    for row in addresses():
+        name, runs = devices.get(row.device, ("", False))
+        if row.length < WIDTH[row.family] and name != without and (runs or not running):
+            found.add(parse_interface(f"{row.address}/{row.length}").prefix)
+    return tuple(sorted(each for each in found if not any(each in network for network in LINK_LOCAL)))
+
+
+def name_of(device: int) -> str:
+    """Of a device's number; empty where it has gone."""
+    try:
+        return socket.if_indextoname(device)
+    except OSError:
+        return ""
 
 
 def proxies(family: int) -> list[ProxyRow]:

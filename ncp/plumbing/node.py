@@ -93,9 +93,17 @@ class NodePort:
         return self._node.call(lambda ipr: self._ensure_routes(ipr, wanted, MAIN, prune))
 
     def ensure_services(
-        self, leg: ServiceLeg, own: Collection[Address], gateways: Collection[Address], mtu: int
+        self,
+        leg: ServiceLeg,
+        own: Collection[Address],
+        gateways: Collection[Address],
+        mtu: int,
+        *,
+        links: Collection[Address] = (),
     ) -> None:
         """Hand packets for services at the node's own addresses to the switch, and answer for the addresses the leg announces.
+
+        ``links`` are addresses of further devices on whose networks these are announced.
 
         Routes to other addresses of services are :meth:`ensure_routes`'s.
 
@@ -109,7 +117,7 @@ class NodePort:
         def work(ipr: IPRoute) -> None:
             self._ensure_routes(ipr, routes, rules.TABLE, True)
             rules.ensure(ipr, wanted)
-            self._announcer.ensure(ipr, leg.announced, underlays(ipr, own))
+            self._announcer.ensure(ipr, leg.announced, underlays(ipr, {*own, *links}))
 
         self._node.call(work)
 

@@ -52,7 +52,8 @@ def cluster_policies(client: Client, manifests: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def our_definition() -> dict[str, Any]:
-    (definition,) = crds.definitions()
+    name = "securitypolicies.crd.nsx.vmware.com"
+    (definition,) = (each for each in crds.definitions() if each["metadata"]["name"] == name)
     return definition
 
 

@@ -89,7 +89,7 @@ class Lab:
         return self._run(execute.of_external(self.state), command, timeout)
 
     def web(self, space: str, replicas: int) -> dict[str, tuple[str, ...]]:
-        """Run a deployment in a namespace of its own; addresses by pod, once every replica runs."""
+        """Run a deployment in a namespace of its own, which is reached from outside; addresses by pod, once every replica runs."""
         labels = {"app": "web"}
         container = {"name": "web", "image": "web", "ports": [{"containerPort": 8080}]}
         spec = {
@@ -98,7 +98,8 @@ class Lab:
             "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
         }
         metadata = {"name": "web", "namespace": space}
-        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
+        reached = {"name": space, "annotations": {"ncp/no_snat": "true"}}
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": reached})
         self.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec})
         self.wait(lambda: len(self.running(space)) == replicas, f"every pod of {space} runs")
         return self.running(space)

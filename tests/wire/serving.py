@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from contextlib import contextmanager
@@ -132,7 +133,7 @@ def link(wire, node):
 
 
 def says(wire, client, address, port=80, protocol=TCP, line=b"who"):
-    """What a client is answered to a line (who it is that answers); ``refused`` or ``silence`` where nobody does."""
+    """What a client is answered to a line (who it is that answers); ``refused``, ``silence`` or ``unreachable`` where nobody does."""
 
     def ask():
         if protocol == SCTP:
@@ -148,6 +149,10 @@ def says(wire, client, address, port=80, protocol=TCP, line=b"who"):
                 return "silence"
             except ConnectionRefusedError:
                 return "refused"
+            except OSError as error:
+                if error.errno != errno.EHOSTUNREACH:
+                    raise
+                return "unreachable"  # nobody on the network has the address
 
     return run_in(at(wire, client), ask)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
-from scapy.layers.inet6 import ICMPv6TimeExceeded, IPv6
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6TimeExceeded, IPv6
 from scapy.layers.l2 import Ether
 
 from labs.execute import of_external
@@ -27,7 +27,7 @@ from ncp.probe.run import ask
 from ncp.probe.wire import packet_socket
 from tests.support.lab import Lab
 from tests.wire.conftest import Wire, configured
-from tests.wire.serving import EXTERNAL, SCTP, TCP, at, own_address, says, seen
+from tests.wire.serving import EXTERNAL, SCTP, TCP, at, own_address, policy, says, seen
 from tests.wire.serving import UDP as DATAGRAM
 
 SERVED = 7000
@@ -153,7 +153,7 @@ def _path(wire: Wire, pod: str, address: str) -> list[str]:
             / b"who"
         )
         answer = wire.exchange(
-            pod, bytes(frame), lambda p: ICMP in p or ICMPv6TimeExceeded in p or b"who" in bytes(p)[60:]
+            pod, bytes(frame), lambda p: any(kind in p for kind in (ICMP, ICMPv6TimeExceeded, ICMPv6DestUnreach))
         )
         found.append((answer[-1][IP] if IP in answer[-1] else answer[-1][IPv6]).src)
         if found[-1] == address:
@@ -281,6 +281,22 @@ def test_a_services_members_leave_from_its_own_pool(wire, server):
     lab.wait(
         lambda: seen(wire, "red/c", external, SERVED) == outside(wire, "red")[4], "it leaves as its namespace again"
     )
+
+
+def test_rules_at_a_sender_see_the_address_that_is_asked_for(wire, kube, server):
+    """A pod that may send to one address outside alone, to somebody bound to that address."""
+    with binding(wire, "red/c") as found:
+        only = {"to": [{"ipBlock": {"cidr": f"{found[4]}/32"}}]}
+        spec = {"podSelector": {"matchLabels": {"app": "a"}}, "policyTypes": ["Egress"], "egress": [only]}
+        with policy(wire, kube, "only-outside", spec):
+            assert says(wire, "red/a", found[4], 8080) == "silence", "rules see the pod"
+            with configured(wire, "nsx_v3", "natfirewallmatch = MATCH_EXTERNAL_ADDRESS"):
+                wire.lab.wait(lambda: says(wire, "red/a", found[4], 8080) == "c", "rules see the address outside")
+                assert seen(wire, "red/a", found[4], 8080) == outside(wire, "red")[4], "it came by the edge"
+                assert says(wire, "red/a", own_address(wire, "red/c", 4), 8080) == "silence"
+            with configured(wire, "nsx_v3", "natfirewallmatch = BYPASS"):
+                wire.lab.wait(lambda: says(wire, "red/a", found[4], 8080) == "c", "no rule is asked")
+                assert seen(wire, "red/a", found[4], 8080) == own_address(wire, "red/a", 4)
 
 
 def test_what_no_port_is_left_for_is_dropped_and_counted(wire, server):

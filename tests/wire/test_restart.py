@@ -18,7 +18,7 @@ from ncp.kube.client import Kube
 from ncp.kube.resources import NODES
 from sdn.pipeline.tables import T
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
 
 LAST: Final = 50
