@@ -85,8 +85,8 @@ def _reject(switch: Switch, packet: PacketIn, intent: Intent) -> None:
         switch.packet_out(frame, (Output(packet.metadata["in_port"]),))
         return
     vni = (packet.metadata.get(SEGMENT.register, 0) & SEGMENT.mask) >> SEGMENT.low
-    switch = intent.switches.get(vni)
-    router, domain = (switch.router, switch.domain) if switch else (0, 0)
+    segment = intent.switches.get(vni)
+    router, domain = (segment.router, segment.domain) if segment else (0, 0)
     place = (SOURCE.set(FROM_POD), DOMAIN.set(domain), SEGMENT.set(vni), ROUTER.set(router))
     onward = (*place, *_back(packet), Resubmit(T["requests"]))
     switch.packet_out(frame, onward, in_port=(packet.metadata.get(OUTPUT.register, 0) & OUTPUT.mask) >> OUTPUT.low)
