@@ -56,6 +56,17 @@ class PoolAccess(NamedTuple):
         return f"{self.pool}={' '.join(self.namespaces)}"
 
 
+class BgpPeer(NamedTuple):
+    """A router to speak BGP with; ``multihop``: it may be on no link of ours."""
+
+    address: Address
+    asn: int
+    multihop: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.address} as {self.asn}" + (" multihop" if self.multihop else "")
+
+
 class RoutingDomain(NamedTuple):
     """Blocks of pods' addresses that other routing domains may have as well."""
 
@@ -69,17 +80,6 @@ class RoutingDomain(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name}={' '.join(map(str, self.blocks))}"
-
-
-class BgpPeer(NamedTuple):
-    """A router to speak BGP with; ``multihop``: it may be on no link of ours."""
-
-    address: Address
-    asn: int
-    multihop: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.address} as {self.asn}" + (" multihop" if self.multihop else "")
 
 
 @dataclass(frozen=True, slots=True)

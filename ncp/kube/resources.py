@@ -71,8 +71,8 @@ CLUSTER_NETWORK_POLICIES: Final = Resource(
 )
 SECURITY_POLICIES: Final = Resource("crd.nsx.vmware.com", "v1alpha1", "securitypolicies", "SecurityPolicy", True)
 ADDRESS_BINDINGS: Final = Resource("crd.nsx.vmware.com", "v1alpha1", "addressbindings", "AddressBinding", True)
-ROUTERS: Final = Resource("crd.nsx.vmware.com", "v1alpha1", "routers", "Router", False)
 STATIC_ROUTES: Final = Resource("crd.nsx.vmware.com", "v1alpha1", "staticroutes", "StaticRoute", True)
+ROUTERS: Final = Resource("crd.nsx.vmware.com", "v1alpha1", "routers", "Router", False)
 
 EDGE_LEASE: Final = ("kube-system", "ncp-tier0")
 """Namespace and name of the Lease whose holder is the active edge."""

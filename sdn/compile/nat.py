@@ -56,6 +56,8 @@ LEFT: Final = 4
 """The mark of a connection that is translated on its way out."""
 OUTWARD: Final[f.Term] = ("ct_mark", LEFT, None)
 _TO_NODE: Final = OUTPUT.match(NODE_PORT)
+_UNTRANSLATED: Final[f.Term] = ("ct_state", 0, 0x80)
+"""Not of a connection to a virtual server, or a binding: what nobody has answered yet has the member's address, and is new still."""
 
 
 def lets_out(intent: Intent, node: TransportNode) -> bool:
@@ -117,7 +119,7 @@ def compile_segment_nat(intent: Intent, switch: LogicalSwitch, node: TransportNo
                     flow("snat", priority, from_prefix(subnet), (goto("deliver"),), switch.origin.about("no SNAT"))
                 )
             continue
-        entering = (OUTSIDE.match(1), *to_prefix(subnet))
+        entering = (OUTSIDE.match(1), _UNTRANSLATED, *to_prefix(subnet))
         found.append(flow("services", 10, entering, (), drop("not-from-outside")))
         if out:
             found += _translated(intent, subnet, switch.translated, priority, switch.origin)

@@ -15,7 +15,7 @@ SERVICES: Final = (
         "Find the pool behind the virtual server a new connection is for, and its client's member where it stays with one; "
         "reject what no member is there for. Packets to the one pod that is bound to an address are translated at once. Virtual servers are of the "
         "cluster's own routing domain: what is on a segment of another goes by them.",
-        matches=frozenset({"source", "outside", "segment", *_IP, "ipv4_src", "ipv6_src", *_PORTS}),
+        matches=frozenset({"source", "outside", "segment", "ct_state", *_IP, "ipv4_src", "ipv6_src", *_PORTS}),
         writes=frozenset({"pool", "host_port", "ct_mark", "hairpin", "ipv4_src", "ipv4_dst", "ipv6_src", "ipv6_dst"}),
         goes_to=("node_ports", "select", "affinity", "egress_concern", "egress_count"),
         miss=Miss(table="egress_concern"),

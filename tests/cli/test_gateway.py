@@ -53,7 +53,7 @@ def test_without_edges_there_is_the_node_of_the_settings(ncp, lab):
     assert ncp("get", "gateway", "--state", lab, "-o", "json").json == []
     ini = lab / "ncp.ini"
     before = ini.read_text()
-    ini.write_text(f"{before}[ncp]\nexit_node = n1\n")
+    ini.write_text(before.replace("[ncp]\n", "[ncp]\nexit_node = n1\n"))
     try:
         (only,) = ncp("get", "gateway", "--state", lab, "-o", "json").json
     finally:

@@ -111,6 +111,8 @@ def refused(inside: Namespace, port: int) -> bool:
         ask(inside, port)
     except ConnectionRefusedError:
         return True
+    except TimeoutError:  # it was taken by a socket that was being closed
+        return False
     return False
 
 

@@ -130,6 +130,8 @@ def test_from_outside_a_translated_pod_is_reached_by_its_binding_alone():
     program = build(intent, "node3", 1, {})
     direct = asked(program, FROM_NODE, of(intent, "red/a", 4), FAR, outer=True)
     assert (direct.actions, direct.origin.detail) == ((), "not-from-outside")
+    again = leaving(FAR, of(intent, "red/a", 4), state=0xA1) | {SOURCE.register: FROM_NODE | OUTSIDE.match(1)[1]}
+    assert met(program, "services", again).actions == (f.Goto(T["egress_concern"]),), "sent again to a virtual server"
     assert asked(program, FROM_NODE, of(intent, "blue/a", 4), FAR, outer=True).actions == (f.Goto(T["egress_concern"]),)
     assert asked(program, FROM_NODE, of(intent, "red/a", 4), FAR).actions == (f.Goto(T["egress_concern"]),), "by a node"
     (translate,) = asked(program, FROM_NODE, BOUND[0], FAR, outer=True).actions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,18 +10,19 @@ from immutables import Map
 
 from ipam.address import parse_address, parse_prefix
 from sdn.compile.terms import UNSERVED
-from sdn.model import Intent
+from sdn.model import Intent, NatSettings
 from sdn.pipeline import flow as f
-from sdn.pipeline.registers import OUTSIDE, POOL
+from sdn.pipeline.registers import HOST_PORT, OUTSIDE, POOL
 from sdn.pipeline.tables import T
 from sdn.program import Program, build
-from sdn.services import Endpoint, Slice
+from sdn.services import Endpoint, ServicePort, Slice
 from tests.sdn.test_balancing import NUMBERS, OUTER, VIRTUAL, WEB, server
 from tests.sdn.worlds import world
 
 NODE1, NODE2 = (parse_address(f"192.168.50.1{n}") for n in (1, 2))
 CLUSTER = server("red/s").internal[0]
 HERE, THERE = (parse_address(f"10.4.0.{n}") for n in (1, 2))
+HOST_PORTS = (WEB, ServicePort("dns", "udp", 53), ServicePort("sig", "sctp", 5))
 NUMBERED = WEB._replace(node_port=30080)
 
 
@@ -127,3 +129,23 @@ def test_host_ports_are_at_the_addresses_of_their_node_alone():
     some = program(hosted, one)
     assert [goes(some, each, 8080) for each in (NODE1, NODE2)] == ["on", "12"]
     assert [goes(some, each, 8081) for each in (NODE1, NODE2)] == ["12", "on"]
+
+
+@pytest.mark.parametrize(("asked", "node"), [(True, "node1"), (True, "node2"), (False, "node1")])
+def test_who_comes_to_a_host_port_becomes_the_node_at_its_own_pods_where_that_is_asked_for(asked: bool, node: str):
+    host = replace(server("red/p@host", *HOST_PORTS), internal=(), host="node1")
+    slices = Map({host.name: Map({"s": Slice(NUMBERS, (Endpoint(HERE, "node1"),))})})
+    intent = world().replace(services=Map({host.name: host}), slices=slices, nat=NatSettings(host_ports=asked))
+    flows = [entry.flow for entry in build(intent, node, 1, {}).entries()]
+    marked = {
+        name for flow in flows if HOST_PORT.set(1) in flow.actions for name, *_ in flow.match if name.endswith("_dst")
+    }
+    commits = [flow for flow in flows if flow.table == T["ingress_commit"] and HOST_PORT.match(1) in flow.match]
+    translated = {
+        action.nat.address for flow in commits for action in flow.actions if isinstance(action, f.Ct) and action.nat
+    }
+    own = {each.value for each in world().nodes[node].addresses}
+    assert marked == ({"ipv4_dst", "ipv6_dst", "tcp_dst", "udp_dst"} if asked and node == "node1" else set()), (
+        "SCTP is left as it is"
+    )
+    assert translated == (own if asked else set())

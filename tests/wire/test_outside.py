@@ -95,6 +95,25 @@ def test_only_a_node_with_a_member_takes_clients_from_outside_where_the_service_
         wire.lab.wait(lambda: says(wire, EXTERNAL, found.virtual[4]) == "c", "and serves")
 
 
+def test_what_is_sent_again_before_anybody_answered_reaches_the_member(wire, kube):
+    """Nobody listens at the member's port, so that each datagram is refused by the pod itself."""
+    ports = ({"name": "u", "port": 53, "targetPort": 9999, "protocol": "UDP"},)
+    with balanced(wire, kube, "deaf", members={"app": "b"}, ports=ports) as found:
+
+        def ask(sock):
+            with contextlib.suppress(ConnectionRefusedError):
+                sock.send(b"who")
+                sock.recv(100)
+                return "answered"
+            return "refused"
+
+        for family, kind in ((4, socket.AF_INET), (6, socket.AF_INET6)):
+            with run_in(at(wire, EXTERNAL), lambda kind=kind: socket.socket(kind, socket.SOCK_DGRAM)) as sock:
+                sock.settimeout(3)
+                sock.connect((own_address(wire, "node2", family), found.node_ports[0]))
+                assert [ask(sock) for _ in range(3)] == ["refused"] * 3
+
+
 def test_who_is_not_within_a_load_balancers_ranges_is_dropped_there_and_counted(wire, kube):
     external = own_address(wire, EXTERNAL, 4)
 
