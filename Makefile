@@ -16,7 +16,7 @@ demo: $(STAMP) system
 
 test: $(STAMP) system
 	$(BIN)/python -m pytest -q -m "not switch and not lab and not kube" $(SIDE_BY_SIDE)
-	$(BIN)/python -m pytest -q -m "(switch or lab) and not kube and not alone" $(SIDE_BY_SIDE) --dist loadfile
+	$(BIN)/python -m pytest -q -m "(switch or lab) and not kube and not alone" --numprocesses 3 --dist loadfile
 	$(BIN)/python -m pytest -q -m "alone and not kube"
 
 test-fast: $(STAMP)

@@ -32,7 +32,7 @@ from tests.wire.conftest import namespace, pod
 from topologies import catalog
 from topologies.build import set_wire
 
-pytestmark = [pytest.mark.lab, pytest.mark.alone]
+pytestmark = pytest.mark.lab
 log = logging.getLogger(__name__)
 FAR = {4: "203.0.113.1", 6: "2001:db8:113::1"}
 PODS = [ip_network(text) for text in ("10.4.0.0/16", "fd00:10:4::/48")]

@@ -24,7 +24,7 @@ from tests.support.lab import Lab
 from tests.wire.conftest import namespace, pod
 from topologies.plan import UPLINK
 
-pytestmark = [pytest.mark.lab, pytest.mark.alone]
+pytestmark = pytest.mark.lab
 log = logging.getLogger(__name__)
 SECONDS = 20.0
 OUTSIDE = "203.0.113.7"
